@@ -1,0 +1,64 @@
+"""Composition root of the executor: the only process that is given the key."""
+
+import os
+import sys
+from functools import partial
+
+from services.executor.core import State, decide, evolve
+from services.executor.shell import Shell, World, terms_of
+from services.executor.state import Draft, Policy
+from shared.domain.ids import OrderHash, Wallet, partition_of
+from shared.domain.units import NS_PER_MS
+from shared.polymarket.orders import Signer, order_hash
+from shared.runtime.books import Books
+from shared.runtime.config import SecretError, load_private_key
+from shared.runtime.ports import subjects_of
+from shared.runtime.runner import Service
+from shared.runtime.serve import Built, Context, main, urls_of
+
+
+def build(context: Context) -> Built[State]:
+    config = context.config
+    try:
+        signer = Signer.from_hex(load_private_key(config, os.environ).reveal())
+    except (SecretError, ValueError) as e:
+        sys.exit(f"executor: {e}")
+    own = Wallet(signer.address.lower())
+
+    def hash_of(draft: Draft) -> OrderHash:
+        return order_hash(terms_of(draft, config.account, own))
+
+    policy = Policy(
+        wallet=config.account.wallet,
+        book_age_ns_max=config.executor.book_age_ms_max * NS_PER_MS,
+        lookup_attempts=config.executor.lookup_attempts,
+        hash_of=hash_of,
+    )
+    service = Service(
+        name="executor",
+        state=State,
+        decide=partial(decide, policy),
+        evolve=evolve,
+        inputs=lambda _: (subjects_of("risk"), subjects_of("reconciler")),
+        moves_money=True,
+    )
+    deadline_s = config.ingester.refresh_deadline_ms / 1_000
+    world = World(
+        account=config.account,
+        settings=config.executor,
+        urls=urls_of(config),
+        signer=signer,
+        books=Books(context.store, context.client, context.ports.clock, deadline_s=deadline_s),
+        store=context.store,
+        tracing=context.tracing,
+        deadline_s=config.venue.deadline_s,
+    )
+    return Built(
+        service=service,
+        make_shell=lambda _: Shell(world),
+        partitions=(partition_of(config.account.wallet),),
+    )
+
+
+if __name__ == "__main__":
+    main("executor", build)

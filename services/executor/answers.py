@@ -1,0 +1,220 @@
+"""What the venue says of our orders, in any order and any number of copies."""
+
+from services.executor.state import (
+    RANK,
+    Answered,
+    Fill,
+    Lost,
+    Missing,
+    Order,
+    Policy,
+    Refusal,
+    Reported,
+    State,
+    fill_key,
+)
+from shared.domain.ids import content_id
+from shared.domain.market import fee_up
+from shared.domain.messages import (
+    DriftFound,
+    Fact,
+    FillSettled,
+    OrderAccepted,
+    OrderClosed,
+    OrderFilled,
+    OrderOutcomeUnknown,
+    OrderRejected,
+    PositionCorrected,
+)
+from shared.domain.observations import OwnFill
+from shared.domain.units import Shares, Usd
+
+
+def answered(order: Order | None, message: Answered, now_ns: int) -> list[Fact]:
+    if order is None or order.phase in ("accepted", "closed"):
+        return []
+    return [
+        OrderAccepted(
+            id=content_id("order_accepted", order.order),
+            cause=content_id("order_prepared", order.order),
+            root=order.root,
+            ts_ns=now_ns,
+            order=order.order,
+            approval=order.approval,
+            status=message.answer.status,
+            latency_ns=message.latency_ns,
+        )
+    ]
+
+
+def refused(order: Order | None, message: Refusal, now_ns: int) -> list[Fact]:
+    if order is None or order.phase == "closed":
+        return []
+    rejected = OrderRejected(
+        id=content_id("order_rejected", order.order),
+        cause=content_id("order_prepared", order.order),
+        root=order.root,
+        ts_ns=now_ns,
+        order=order.order,
+        approval=order.approval,
+        reason=message.reason,
+        detail=message.detail,
+    )
+    if order.filled:
+        return [rejected]  # a killed order that filled all the same: REST will tell how much
+    return [rejected, _closed(order, f"rejected: {message.reason}", rejected.id, now_ns)]
+
+
+def lost(order: Order | None, message: Lost, now_ns: int) -> list[Fact]:
+    if order is None or order.phase != "prepared":
+        return []
+    return [
+        OrderOutcomeUnknown(
+            id=content_id("order_outcome_unknown", order.order),
+            cause=content_id("order_prepared", order.order),
+            root=order.root,
+            ts_ns=now_ns,
+            order=order.order,
+            approval=order.approval,
+            reason=message.reason,
+        )
+    ]
+
+
+def book(state: State, fill: OwnFill, now_ns: int) -> list[Fact]:
+    order = state.orders.get(fill.order)
+    if order is None:
+        return []  # not ours to book: by hand, or long closed; the reconciler compares the sums
+    known = state.fills.get(fill_key(fill.trade, fill.order))
+    if known is None:
+        return [_booked(order, fill, now_ns)] if fill.settlement != "FAILED" else []
+    if RANK[known.settlement] >= RANK[fill.settlement]:
+        return []
+    return [_settled(order, known, fill, now_ns)]
+
+
+def _booked(order: Order, fill: OwnFill, now_ns: int) -> OrderFilled:
+    fee = fee_up(order.market, fill.price, fill.size) if fill.taker else Usd(0)
+    return OrderFilled(
+        id=content_id("order_filled", fill.trade, fill.order),
+        cause=content_id("order_prepared", order.order),
+        root=order.root,
+        ts_ns=now_ns,
+        order=order.order,
+        approval=order.approval,
+        leader=order.leader,
+        condition=order.condition,
+        token=order.token,
+        outcome=order.outcome,
+        trade=fill.trade,
+        side=order.side,
+        price=fill.price,
+        size=fill.size,
+        fee=fee,
+        settlement=fill.settlement,
+        venue_ns=fill.venue_ns,
+    )
+
+
+def _settled(order: Order, known: Fill, fill: OwnFill, now_ns: int) -> FillSettled:
+    return FillSettled(
+        id=content_id("fill_settled", fill.trade, fill.order, fill.settlement),
+        cause=content_id("order_filled", fill.trade, fill.order),
+        root=order.root,
+        ts_ns=now_ns,
+        order=order.order,
+        approval=order.approval,
+        leader=order.leader,
+        condition=order.condition,
+        token=order.token,
+        outcome=order.outcome,
+        trade=fill.trade,
+        side=order.side,
+        price=known.price,
+        size=known.size,
+        fee=known.fee,
+        settlement=fill.settlement,
+    )
+
+
+def reported(state: State, message: Reported, now_ns: int) -> list[Fact]:
+    """Book the fills that were read, and close the order when they are all it matched."""
+    report = message.report
+    order = state.orders.get(report.order)
+    if order is None or order.phase == "closed":
+        return []
+    facts: list[Fact] = []
+    filled = order.filled
+    for fill in _latest(message.fills):
+        said = book(state, fill, now_ns)
+        filled = Shares(filled + sum(moved(fact) for fact in said))
+        facts += said
+    if report.status in ("CANCELED", "MATCHED") and filled >= report.matched:
+        reason = "filled" if filled >= order.size else "killed"
+        facts.append(_closed(order, reason, facts[-1].id if facts else "", now_ns, filled))
+    return facts
+
+
+def _latest(fills: tuple[OwnFill, ...]) -> list[OwnFill]:
+    """Return each execution once, as it stands last: pages of a moving list repeat rows."""
+    latest: dict[str, OwnFill] = {}
+    for fill in fills:
+        known = latest.setdefault(fill_key(fill.trade, fill.order), fill)
+        if RANK[fill.settlement] > RANK[known.settlement]:
+            latest[fill_key(fill.trade, fill.order)] = fill
+    return list(latest.values())
+
+
+def moved(fact: Fact) -> int:
+    match fact:
+        case OrderFilled(size=size):
+            return size
+        case FillSettled(settlement="FAILED", size=size):
+            return -size
+        case _:
+            return 0
+
+
+def missing(
+    policy: Policy, state: State, order: Order | None, message: Missing, now_ns: int
+) -> list[Fact]:
+    """Give an order up as never placed: asked often enough, and past its time to live."""
+    if order is None or order.phase == "closed" or order.filled:
+        return []
+    if message.attempts < policy.lookup_attempts or now_ns <= order.expires_ns:
+        return []
+    return [_closed(order, "never_placed", "", now_ns)]
+
+
+def _closed(
+    order: Order, reason: str, cause: str, now_ns: int, filled: Shares | None = None
+) -> OrderClosed:
+    return OrderClosed(
+        id=content_id("order_closed", order.order),
+        cause=cause or content_id("order_prepared", order.order),
+        root=order.root,
+        ts_ns=now_ns,
+        order=order.order,
+        approval=order.approval,
+        token=order.token,
+        filled=order.filled if filled is None else filled,
+        reason=reason,
+    )
+
+
+def corrected(state: State, drift: DriftFound, now_ns: int) -> list[Fact]:
+    if drift.id in state.corrected:
+        return []
+    return [
+        PositionCorrected(
+            id=content_id("position_corrected", drift.id),
+            cause=drift.id,
+            root=drift.root,
+            ts_ns=now_ns,
+            condition=drift.condition,
+            token=drift.token,
+            outcome=drift.outcome,
+            shares=Shares(drift.observed - drift.believed),
+            reason=drift.probable_cause,
+        )
+    ]

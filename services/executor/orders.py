@@ -1,0 +1,111 @@
+"""From an approval to an order on record: estimated on the freshest book, named by its hash."""
+
+from typing import Final
+
+from services.executor.state import Attempt, Draft, Policy, State, open_orders
+from shared.domain.book import Book, depth_within, walk
+from shared.domain.freshness import age_ns
+from shared.domain.grid import amounts
+from shared.domain.ids import content_id
+from shared.domain.market import fee_up
+from shared.domain.messages import Fact, OrderApproved, OrderDeclined, OrderPrepared, Quote
+from shared.domain.units import NS_PER_MS
+
+_SALT_DIGITS: Final = 13  # 52 bits: a JSON number every client reads exactly
+
+
+def attempt(policy: Policy, state: State, attempt: Attempt, now_ns: int) -> list[Fact]:
+    approval, book = attempt.approval, attempt.book
+    if any(order.approval == approval.id for order in state.orders.values()):
+        return []
+    if now_ns > approval.expires_ns:
+        late = now_ns - approval.expires_ns
+        return [_declined(approval, "EXPIRED", late, 0, "ns", now_ns)]
+    if any(order.token == approval.token for order in open_orders(state)):
+        return [_declined(approval, "ORDER_IN_FLIGHT", 1, 0, "", now_ns)]
+    if book is None:
+        return [_declined(approval, "BOOK_MISSING", 0, 1, "", now_ns)]
+    age = age_ns(book.seen_ns, now_ns)
+    if age > policy.book_age_ns_max and not approval.reduces:
+        return [_declined(approval, "BOOK_STALE", age, policy.book_age_ns_max, "ns", now_ns)]
+    estimate = walk(book, approval.side, approval.size, approval.limit)
+    if estimate.filled == 0:
+        best = book.best_ask if approval.side == "BUY" else book.best_bid
+        return [_declined(approval, "NO_DEPTH", best or 0, approval.limit, "price", now_ns)]
+    return [_prepared(policy, approval, book, now_ns)]
+
+
+def _prepared(policy: Policy, approval: OrderApproved, book: Book, now_ns: int) -> OrderPrepared:
+    """Build the order from the approval alone, so the same approval gives the same hash."""
+    market = approval.market
+    maker, taker = amounts(approval.side, approval.limit, approval.size, market.tick)
+    draft = Draft(
+        market=market,
+        token=approval.token,
+        side=approval.side,
+        price=approval.limit,
+        size=approval.size,
+        maker_amount=maker,
+        taker_amount=taker,
+        salt=int(approval.id[:_SALT_DIGITS], 16),
+        timestamp_ms=approval.ts_ns // NS_PER_MS,
+        metadata="0x" + approval.id.ljust(64, "0"),
+    )
+    order = policy.hash_of(draft)
+    return OrderPrepared(
+        id=content_id("order_prepared", order),
+        cause=approval.id,
+        root=approval.root,
+        ts_ns=now_ns,
+        order=order,
+        approval=approval.id,
+        leader=approval.leader,
+        condition=approval.condition,
+        token=approval.token,
+        outcome=market.outcome_of(approval.token),
+        side=approval.side,
+        price=approval.limit,
+        size=approval.size,
+        maker_amount=maker,
+        taker_amount=taker,
+        salt=draft.salt,
+        timestamp_ms=draft.timestamp_ms,
+        metadata=draft.metadata,
+        market=market,
+        leader_price=approval.leader_price,
+        fee=fee_up(market, approval.limit, approval.size),
+        expires_ns=approval.expires_ns,
+        quote=_quote(approval, book, now_ns),
+    )
+
+
+def _quote(approval: OrderApproved, book: Book, now_ns: int) -> Quote:
+    estimate = walk(book, approval.side, approval.size, approval.limit)
+    return Quote(
+        best_bid=book.best_bid,
+        best_ask=book.best_ask,
+        depth=depth_within(book, approval.side, approval.limit),
+        book_age_ns=now_ns - book.seen_ns,
+        average=estimate.average,
+        worst=estimate.worst,
+        filled=estimate.filled,
+    )
+
+
+def _declined(
+    approval: OrderApproved, reason: str, actual: int, limit: int, unit: str, now_ns: int
+) -> OrderDeclined:
+    return OrderDeclined(
+        id=content_id("order_declined", approval.id),
+        cause=approval.id,
+        root=approval.root,
+        ts_ns=now_ns,
+        approval=approval.id,
+        leader=approval.leader,
+        condition=approval.condition,
+        token=approval.token,
+        reason=reason,
+        actual=actual,
+        limit=limit,
+        unit=unit,
+    )

@@ -1,0 +1,41 @@
+"""Composition root of the ingester."""
+
+import random
+from functools import partial
+
+from services.ingester.books import BookKeeper
+from services.ingester.core import Policy, State, decide, evolve
+from services.ingester.shell import ActivityHub, FeedReport, Shell, World
+from shared.polymarket.public import PublicVenue
+from shared.polymarket.transport import Patience, connect_http
+from shared.runtime.runner import Service
+from shared.runtime.serve import Built, Context, main, urls_of
+
+
+def build(context: Context) -> Built[State]:
+    config, clock = context.config, context.ports.clock
+    settings, urls = config.ingester, urls_of(config)
+    leaders = [leader.wallet for leader in config.leaders]
+    patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
+    http = connect_http(rng=random.Random(), patience=patience)  # noqa: S311 - jitter
+    venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
+    hub = ActivityHub(leaders, clock, settings=settings, url=urls.activity_ws)
+    books = BookKeeper(
+        venue, context.store, context.client, clock, settings=settings, market_ws=urls.market_ws
+    )
+    report = FeedReport(hub, books, context.store, clock, context.instance)
+
+    world = World(hub, books, venue, context.ports.ledger, leaders, settings)
+    service = Service(
+        name="ingester",
+        state=State,
+        decide=partial(decide, Policy(overlap_s=settings.poll_overlap_s)),
+        evolve=evolve,
+        inputs=lambda _: (),
+    )
+    background = (hub.run, books.run, report.run)
+    return Built(service=service, make_shell=lambda lane: Shell(lane, world), background=background)
+
+
+if __name__ == "__main__":
+    main("ingester", build)

@@ -1,0 +1,289 @@
+"""Keeps the books and terms of the markets somebody cares about, and serves them fresh."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from shared.domain import ids
+from shared.domain.book import Book
+from shared.domain.ids import PARTITIONS, ConditionId, TokenId
+from shared.domain.market import Market
+from shared.domain.units import NS_PER_S
+from shared.domain.views import (
+    POSITIONS,
+    ExposuresView,
+    PositionsView,
+    book_key,
+    decode,
+    encode,
+    exposure_key,
+    market_key,
+)
+from shared.polymarket.errors import Garbage, VenueError
+from shared.polymarket.feed import (
+    TOKENS_MAX,
+    BookMoved,
+    FeedEvent,
+    MarketFeed,
+    Patience,
+    Resolved,
+    Resync,
+    TickChanged,
+)
+from shared.polymarket.public import PublicVenue
+from shared.polymarket.stream import Host, Pace, pump
+from shared.runtime.books import REFRESH
+from shared.runtime.clock import Clock
+from shared.runtime.config import IngesterConfig
+from shared.runtime.logs import log
+from shared.runtime.ports import Store, StoreAwayError
+
+_KEPT_NS: Final = 120 * NS_PER_S  # a market stays of interest this long after the last reason
+_INTEREST_EVERY_S: Final = 1.0
+_RESYNCS_AT_ONCE: Final = 4
+_MARKETS_MAX: Final = 2_000
+_logger = logging.getLogger(__name__)
+
+
+class _Connection:
+    """One market stream and its at most ``TOKENS_MAX`` tokens."""
+
+    def __init__(self, feed: MarketFeed) -> None:
+        self.feed = feed
+        self.outbox: asyncio.Queue[str] = asyncio.Queue()
+        self.connected = False
+
+
+class BookKeeper:
+    """Subscribes, resynchronises and publishes books; one for each ingester process."""
+
+    def __init__(
+        self,
+        venue: PublicVenue,
+        store: Store,
+        client: Client,
+        clock: Clock,
+        *,
+        settings: IngesterConfig,
+        market_ws: str,
+    ) -> None:
+        self._venue, self._store, self._client, self._clock = venue, store, client, clock
+        self._settings, self._url = settings, market_ws
+        self._markets: dict[ConditionId, Market] = {}
+        self._wanted: dict[ConditionId, int] = {}
+        self._connections: list[_Connection] = []
+        self._home: dict[TokenId, _Connection] = {}
+        self._moved: dict[TokenId, Book] = {}
+        self._resyncing: set[TokenId] = set()
+        self._gate = asyncio.Semaphore(_RESYNCS_AT_ONCE)
+        self._rng = random.Random()  # noqa: S311 - jitter
+        self.garbage = 0
+        self.heard_ns = 0
+
+    # --- life -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._client.subscribe(REFRESH, queue="ingester", cb=self._serve)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._flush())
+            group.create_task(self._follow_interest())
+
+    def want(self, condition: ConditionId) -> None:
+        """Say that a market matters now."""
+        self._wanted[condition] = self._clock.now_ns()
+
+    def trust(self) -> tuple[int, int]:
+        """Return how many books are trusted and how many are not."""
+        books = [connection.feed.book(token) for token, connection in self._home.items()]
+        trusted = sum(1 for book in books if book is not None and book.trusted)
+        return trusted, len(books) - trusted
+
+    @property
+    def is_connected(self) -> bool:
+        return all(connection.connected for connection in self._connections)
+
+    # --- interest -------------------------------------------------------------------------
+
+    async def _follow_interest(self) -> None:
+        while True:
+            with contextlib.suppress(StoreAwayError):
+                await self._read_interest()
+            now_ns = self._clock.now_ns()
+            for condition in list(self._wanted):
+                market = self._markets.get(condition)
+                if now_ns - self._wanted[condition] > _KEPT_NS:
+                    self._drop(condition)
+                elif market is None or self._is_old(market, now_ns):
+                    await self._load(condition)
+            await asyncio.sleep(_INTEREST_EVERY_S)
+
+    async def _read_interest(self) -> None:
+        """Take what we hold and what leaders hold as reasons to watch a market."""
+        keys = [POSITIONS, *(exposure_key(p) for p in range(PARTITIONS))]
+        found = await self._store.read_views(keys)
+        positions = decode(found[0], PositionsView)
+        for position in positions.positions if positions else ():
+            self.want(position.condition)
+        for data in found[1:]:
+            exposures = decode(data, ExposuresView)
+            for line in exposures.exposures if exposures else ():
+                if len(self._wanted) < _MARKETS_MAX:
+                    self.want(line.condition)
+
+    def _is_old(self, market: Market, now_ns: int) -> bool:
+        return now_ns - market.as_of_ns > self._settings.market_refresh_s * NS_PER_S
+
+    async def _load(self, condition: ConditionId) -> Market | None:
+        """Read a market's terms, publish them, and subscribe to its books."""
+        try:
+            market = await self._venue.market(condition)
+        except VenueError as e:
+            log(_logger, logging.WARNING, "market_unread", condition=condition, reason=str(e))
+            return None
+        self._markets[condition] = market
+        with contextlib.suppress(StoreAwayError):
+            await self._store.write_views({market_key(condition): encode(market)})
+        self._subscribe(market.tokens)
+        return market
+
+    def _drop(self, condition: ConditionId) -> None:
+        del self._wanted[condition]
+        market = self._markets.pop(condition, None)
+        for token in market.tokens if market else ():
+            connection = self._home.pop(token, None)
+            if connection is not None:
+                for frame in connection.feed.unsubscribe([token]):
+                    connection.outbox.put_nowait(frame)
+
+    def _subscribe(self, tokens: Iterable[TokenId]) -> None:
+        for token in tokens:
+            if token in self._home:
+                continue
+            connection = self._roomy()
+            self._home[token] = connection
+            frames = connection.feed.subscribe([token], now_ns=self._clock.now_ns())
+            for frame in frames:
+                connection.outbox.put_nowait(frame)
+
+    def _roomy(self) -> _Connection:
+        for connection in self._connections:
+            if len(connection.feed.tokens) < TOKENS_MAX:
+                return connection
+        patience = Patience(token_ns=self._settings.book_silence_s * NS_PER_S)
+        connection = _Connection(MarketFeed(patience=patience))
+        self._connections.append(connection)
+        self._group.create_task(self._pump(connection))
+        return connection
+
+    # --- the stream -----------------------------------------------------------------------
+
+    async def _pump(self, connection: _Connection) -> None:
+        def connected() -> None:
+            connection.connected = True
+
+        def lost(reason: str) -> None:
+            connection.connected = False
+            log(_logger, logging.WARNING, "market_stream_lost", reason=reason)
+
+        host: Host[FeedEvent] = Host(
+            now_ns=self._clock.now_ns, event=self._heard, connected=connected, lost=lost
+        )
+        await pump(
+            self._url,
+            connection.feed,
+            host=host,
+            rng=self._rng,
+            pace=Pace(poll_s=0.25),
+            outbox=connection.outbox,
+        )
+
+    def _heard(self, event: FeedEvent) -> None:
+        match event:
+            case BookMoved(book=book):
+                self.heard_ns = self._clock.now_ns()
+                self._moved[book.token] = book
+            case Resync(token=token, reason=reason):
+                if token not in self._resyncing:
+                    self._resyncing.add(token)
+                    self._group.create_task(self._resync(token, reason))
+            case Resolved(condition=condition):
+                self._group.create_task(self._load(condition))
+            case TickChanged(token=token):
+                for market in list(self._markets.values()):
+                    if token in market.tokens:
+                        self._group.create_task(self._load(market.condition))
+            case Garbage(reason=reason):
+                self.garbage += 1
+                log(_logger, logging.WARNING, "market_frame_unreadable", reason=reason)
+
+    async def _resync(self, token: TokenId, reason: str) -> None:
+        log(_logger, logging.DEBUG, "book_resync", token=token, reason=reason)
+        try:
+            async with self._gate:
+                await self.refresh(token)
+        except VenueError as e:
+            log(_logger, logging.WARNING, "book_unread", token=token, reason=str(e))
+        finally:
+            self._resyncing.discard(token)
+
+    async def refresh(self, token: TokenId) -> Book:
+        """Read a book over REST, give it to the stream's book, and return what is believed."""
+        book = await self._venue.book(token)
+        connection = self._home.get(token)
+        if connection is None:
+            self._moved[token] = book
+            return book
+        for event in connection.feed.snapshot(book, now_ns=self._clock.now_ns()):
+            self._heard(event)
+        return connection.feed.book(token) or book
+
+    # --- out ------------------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        """Publish the books that moved, each once however often it did."""
+        while True:
+            await asyncio.sleep(self._settings.book_flush_ms / 1_000)
+            if not self._moved:
+                continue
+            moved, self._moved = self._moved, {}
+            encoded = {token: encode(book) for token, book in moved.items()}
+            try:
+                await self._store.write_views({book_key(t): data for t, data in encoded.items()})
+            except StoreAwayError as e:
+                log(_logger, logging.WARNING, "store_away", reason=str(e))
+            for token, data in encoded.items():
+                await self._client.publish(f"md.book.{token}", data)
+
+    async def _serve(self, message: Msg) -> None:
+        """Answer a refresh request: ``{"token"}`` with the Book, ``{"condition"}`` the Market."""
+        answer = b""
+        try:
+            request: dict[str, Any] = msgspec.json.decode(message.data)
+            async with asyncio.timeout(self._settings.refresh_deadline_ms / 1_000):
+                answer = await self._answer(request)
+        except (msgspec.DecodeError, ValueError, KeyError, TypeError) as e:
+            log(_logger, logging.WARNING, "refresh_malformed", reason=str(e))
+        except (VenueError, TimeoutError) as e:
+            log(_logger, logging.WARNING, "refresh_unanswered", reason=str(e))
+        await message.respond(answer)
+
+    async def _answer(self, request: dict[str, Any]) -> bytes:
+        if "condition" in request:
+            condition = ids.condition_id(request["condition"])
+            self.want(condition)
+            market = self._markets.get(condition) or await self._load(condition)
+            return encode(market) if market else b""
+        token = ids.token_id(request["token"])
+        book = await self.refresh(token)
+        with contextlib.suppress(StoreAwayError):
+            await self._store.write_views({book_key(token): encode(book)})
+        return encode(book)

@@ -1,0 +1,284 @@
+"""Leaders' activity from two sources into one core: the stream pushes, REST polls and counts."""
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+from services.ingester.books import BookKeeper
+from services.ingester.core import (
+    Baseline,
+    Feed,
+    Policy,
+    RestRows,
+    State,
+    StreamRow,
+    read_from_s,
+    row_key,
+)
+from shared.domain.ids import ConditionId, Wallet, content_id, partition_of
+from shared.domain.messages import (
+    Fact,
+    FeedChanged,
+    LeaderActed,
+    LeaderFilled,
+)
+from shared.domain.observations import Activity, PositionReport
+from shared.domain.units import NS_PER_MS, NS_PER_S, Shares
+from shared.domain.views import FeedsView, FeedView, encode, feed_key
+from shared.polymarket.activity_feed import ActivityFeed
+from shared.polymarket.errors import Garbage, VenueError
+from shared.polymarket.public import PublicVenue
+from shared.polymarket.stream import Host, Pace, pump
+from shared.runtime.clock import Clock
+from shared.runtime.config import IngesterConfig
+from shared.runtime.logs import log
+from shared.runtime.ports import Lane, Ledger, Store, StoreAwayError
+from shared.runtime.runner import LaneHandle, QuietShell
+
+_BASELINE_TRIES: Final = 5
+_BASELINE_QUIET_S: Final = 15  # positions may lag activity by this much
+_FAST_POLLS: Final = 5  # times faster while the stream is not to be trusted
+_BURIED_MAX: Final = 1_000
+_logger = logging.getLogger(__name__)
+
+FeedState = Literal["connected", "lost", "silent"]
+
+
+class ActivityHub:
+    """The process's one activity stream: hands each leader's rows to the lane that owns him."""
+
+    def __init__(
+        self, leaders: Sequence[Wallet], clock: Clock, *, settings: IngesterConfig, url: str
+    ) -> None:
+        self._partitions = {leader: partition_of(leader) for leader in leaders}
+        self._clock, self._settings, self._url = clock, settings, url
+        self._feed = ActivityFeed()
+        self.lanes: dict[int, LaneHandle] = {}
+        self.state: FeedState = "lost"
+        self.heard_ns = 0
+        self._since_ns = clock.now_ns()
+        self.rows = 0
+        self.rest_rows = 0
+        self.garbage = 0
+
+    async def run(self) -> None:
+        host: Host[Activity | Garbage] = Host(
+            now_ns=self._clock.now_ns,
+            event=self._heard,
+            connected=lambda: self._became("connected", ""),
+            lost=lambda reason: self._became("lost", reason),
+        )
+        pace = Pace(ping_s=5.0, silence_s_max=self._settings.activity_silence_s)
+        await pump(
+            self._url,
+            self._feed,
+            host=host,
+            rng=random.Random(),  # noqa: S311 - jitter
+            pace=pace,
+        )
+
+    def _heard(self, event: Activity | Garbage) -> None:
+        now_ns = self.heard_ns = self._clock.now_ns()
+        if isinstance(event, Garbage):
+            self.garbage += 1
+            log(_logger, logging.WARNING, "activity_frame_unreadable", reason=event.reason)
+            return
+        lane = self.lanes.get(self._partitions.get(event.wallet, -1))
+        if lane is not None:
+            self.rows += 1
+            if not lane.offer(StreamRow(row=event, seen_ns=now_ns)):
+                log(_logger, logging.WARNING, "row_left_to_rest", leader=event.wallet)
+
+    def _became(self, state: FeedState, detail: str) -> None:
+        now_ns = self._clock.now_ns()
+        before, self.state = self.state, state
+        if before == state or not self.lanes:
+            return
+        duration_ms = (now_ns - self._since_ns) // NS_PER_MS
+        self._since_ns = now_ns
+        id_ = content_id("feed_changed", "activity", state, now_ns)
+        change = FeedChanged(
+            id=id_,
+            cause="",
+            root=id_,
+            ts_ns=now_ns,
+            feed="activity",
+            state=state,
+            detail=detail[:200],
+            duration_ms=duration_ms,
+        )
+        self.lanes[min(self.lanes)].offer(Feed(change=change))
+
+
+class World(NamedTuple):
+    """What the lanes of a process share."""
+
+    hub: ActivityHub
+    books: BookKeeper
+    venue: PublicVenue
+    ledger: Ledger
+    leaders: Sequence[Wallet]
+    settings: IngesterConfig
+
+
+class Shell(QuietShell[State]):
+    """One lane: its leaders' REST reads."""
+
+    def __init__(self, lane: Lane, world: World) -> None:
+        self._lane_id, self._settings = lane, world.settings
+        self._hub, self._books = world.hub, world.books
+        self._venue, self._ledger = world.venue, world.ledger
+        self._leaders = [who for who in world.leaders if partition_of(who) == lane.partition]
+        self._policy = Policy(overlap_s=world.settings.poll_overlap_s)
+        self._buried: OrderedDict[str, None] = OrderedDict()
+
+    async def start(self, state: State, lane: LaneHandle) -> None:
+        self._state, self._lane, self._clock = state, lane, lane.clock
+        self._hub.lanes[self._lane_id.partition] = lane
+        if self._leaders:
+            lane.spawn(self._poll())
+
+    def recorded(self, state: State, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            if isinstance(fact, LeaderFilled | LeaderActed):
+                self._books.want(fact.condition)
+
+    async def _poll(self) -> None:
+        """Read every leader in turn, at a pace that rises while the stream is suspect."""
+        interval_s = self._settings.poll_interval_ms / 1_000
+        while True:
+            for leader in self._leaders:
+                try:
+                    await self._read(leader)
+                except VenueError as e:
+                    log(_logger, logging.WARNING, "read_failed", leader=leader, reason=str(e))
+            healthy = self._hub.state == "connected"
+            await asyncio.sleep(interval_s if healthy else interval_s / _FAST_POLLS)
+
+    async def _read(self, leader: Wallet) -> None:
+        known = self._state.leaders.get(leader)
+        if known is None:
+            await self._lane.submit(await self._baseline(leader))
+            return
+        seen_ns = self._clock.now_ns()
+        rows = await self._rows(leader, read_from_s(known, self._policy))
+        self._hub.rest_rows += sum(1 for row in rows if row_key(row) not in known.seen)
+        await self._lane.submit(
+            RestRows(
+                leader=leader,
+                rows=tuple(rows),
+                through_s=seen_ns // NS_PER_S - self._settings.poll_overlap_s,
+                seen_ns=self._clock.now_ns(),
+            )
+        )
+
+    async def _rows(self, leader: Wallet, from_s: int) -> list[Activity]:
+        rows: list[Activity] = []
+        async for page in self._venue.activity(leader, start_s=from_s):
+            for row in page:
+                if isinstance(row, Garbage):
+                    await self._bury(leader, row)
+                else:
+                    rows.append(row)
+        return rows
+
+    async def _bury(self, leader: Wallet, row: Garbage) -> None:
+        """Keep a row that cannot be read, once, however often it is served."""
+        name = content_id("garbage", leader, row.reason, row.excerpt)
+        if name in self._buried:
+            return
+        self._buried[name] = None
+        if len(self._buried) > _BURIED_MAX:
+            self._buried.popitem(last=False)
+        self._hub.garbage += 1
+        await self._ledger.dead_letter(
+            self._lane_id, reason=row.reason, data=row.excerpt.encode(), source=f"rest {leader}"
+        )
+
+    async def _baseline(self, leader: Wallet) -> Baseline:
+        """Read what a leader holds, at a moment when nothing of his is in flight.
+
+        With ``backfill_s`` his recent activity is counted instead, from an empty beginning.
+        """
+        now_s = self._clock.now_ns() // NS_PER_S
+        if self._settings.backfill_s:
+            return self._baseline_of(leader, [], [], from_s=now_s - self._settings.backfill_s)
+        tries = 0
+        while True:
+            tries += 1
+            from_s = self._clock.now_ns() // NS_PER_S - self._settings.poll_overlap_s
+            before = await self._rows(leader, from_s)
+            positions = await self._venue.positions(leader)
+            after = await self._rows(leader, from_s)
+            newest_s = max((row.venue_ns // NS_PER_S for row in after), default=0)
+            quiet_s = self._clock.now_ns() // NS_PER_S - newest_s
+            if len(before) == len(after) and quiet_s >= _BASELINE_QUIET_S:
+                break
+            if tries == _BASELINE_TRIES:
+                log(_logger, logging.WARNING, "baseline_while_busy", leader=leader)
+                break
+            await asyncio.sleep(1)
+        return self._baseline_of(leader, positions, after, from_s=from_s)
+
+    def _baseline_of(
+        self,
+        leader: Wallet,
+        positions: Sequence[PositionReport],
+        rows: Sequence[Activity],
+        *,
+        from_s: int,
+    ) -> Baseline:
+        holdings: dict[ConditionId, tuple[Shares, Shares]] = {}
+        for position in positions:
+            yes, no = holdings.get(position.condition, (Shares(0), Shares(0)))
+            if position.outcome == 0:
+                yes = position.size
+            else:
+                no = position.size
+            holdings[position.condition] = (yes, no)
+        return Baseline(
+            leader=leader,
+            holdings=tuple((c, yes, no) for c, (yes, no) in sorted(holdings.items())),
+            rows=tuple(rows),
+            from_s=from_s,
+            through_s=from_s,
+            seen_ns=self._clock.now_ns(),
+        )
+
+
+class FeedReport:
+    """Writes the age of every feed where people and ``driftless status`` look."""
+
+    def __init__(
+        self, hub: ActivityHub, books: BookKeeper, store: Store, clock: Clock, instance: str
+    ) -> None:
+        self._hub, self._books, self._store = hub, books, store
+        self._clock, self._instance = clock, instance
+
+    async def run(self) -> None:
+        while True:
+            trusted, untrusted = self._books.trust()
+            view = FeedsView(
+                as_of_ns=self._clock.now_ns(),
+                feeds=(
+                    FeedView(name="activity", state=self._hub.state, heard_ns=self._hub.heard_ns),
+                    FeedView(
+                        name="books",
+                        state="connected" if self._books.is_connected else "lost",
+                        heard_ns=self._books.heard_ns,
+                    ),
+                ),
+                books_trusted=trusted,
+                books_untrusted=untrusted,
+                stream_rows=self._hub.rows,
+                rest_rows=self._hub.rest_rows,
+                garbage=self._hub.garbage + self._books.garbage,
+            )
+            try:
+                await self._store.write_views({feed_key(self._instance): encode(view)})
+            except StoreAwayError as e:
+                log(_logger, logging.WARNING, "store_away", reason=str(e))
+            await asyncio.sleep(0.5)

@@ -1,0 +1,61 @@
+"""What the local venue assumes of the world, with units.
+
+The assumptions, and what each stands for:
+
+- *Latency.* A fill is known to the user channel at once, in the activity stream after
+  ``rtds_delay_ms``, in the Data API after ``data_api_delay_ms`` (protocol.md 9). Nothing is added
+  to HTTP: the wire between two processes on one machine is what it is.
+- *Queue position.* A resting order stands behind all recorded depth of its price, always.
+  It trades when a taker gets through that depth, or when a recorded snapshot crosses its price.
+- *Market impact.* Takers consume recorded depth; what they took stays gone until the next
+  recorded snapshot of that market restores it. Nobody reacts to our trading beyond that.
+- *Counterparty.* Recorded depth belongs to one anonymous wallet with unlimited funds.
+- *Trades.* One posted order makes one trade a maker price; all of them share one transaction.
+- *Sizes.* A buy order buys the shares it names; a better price lowers the dollars.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from shared.domain.ids import Wallet
+from shared.domain.units import Price, Usd
+
+
+class Funded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account that exists from the start."""
+
+    wallet: Wallet  # who holds the funds: an EOA, a proxy, a safe or a deposit wallet
+    usd: Usd
+    owner: Wallet | None = None  # the signing EOA where it is not the wallet itself
+
+
+class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting of the local venue; the defaults are the paper defaults."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: the system chooses a free one
+    seed: int = 1  # of transaction hashes, credentials and synthetic leaders
+
+    tape: str = ""  # a tape file or the recorded set's directory; empty: markets by /admin only
+    speed: float = 1.0  # recorded milliseconds a real millisecond
+    loop: bool = True  # start the tape again at its end, with fresh markets
+    leaders: Literal["none", "synthetic"] = "none"
+    accounts: tuple[Funded, ...] = ()
+    bind_owner_on_first_order: bool = True  # an ownerless wallet belongs to its first valid signer
+
+    tick: Price = Price(10_000)  # of markets that name none
+    size_min: int = 5_000_000  # micro-shares; of every order, takers too (protocol.md 2.6)
+    fee_rate: int = 70_000  # millionths: crypto's 0.07 (protocol.md 2.8)
+    fee_exponent: int = 1
+    fine_tick_at_extremes: bool = True  # 0.01 becomes 0.001 beyond 0.04 and 0.96
+
+    taker_delay_ms: int = 0  # how long markets with the short taker delay hold a marketable order
+    mined_delay_ms: int = 2_000  # from the match to MINED, when positions and balances move
+    confirmed_delay_ms: int = 5_000  # from the match to CONFIRMED
+    rtds_delay_ms: int = 2_000  # from the match to the activity stream
+    data_api_delay_ms: int = 2_900  # from the match to /v2/activity and /v2/trades
+    rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
+    anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
+    gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
+    gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration

@@ -1,0 +1,302 @@
+"""The exchange: markets, recorded depth, other people's fills, time; every entry takes ``now_ns``.
+
+Callers act, then ``advance`` what is due, then ``drain`` the events and tell the world.
+"""
+
+import heapq
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from services.paper_venue.config import Funded, VenueConfig
+from services.paper_venue.matching import MarketBook
+from services.paper_venue.settlement import (
+    Taker,
+    Timing,
+    advance_trade,
+    new_tx,
+    record_activity,
+    record_trade,
+    show_rows,
+)
+from services.paper_venue.state import (
+    ANONYMOUS,
+    ANONYMOUS_KEY,
+    BookMoved,
+    Event,
+    Leg,
+    Listing,
+    MarketOpened,
+    MarketResolved,
+    Order,
+    Outcome,
+    Refused,
+    Row,
+    RowKind,
+    TickChanged,
+    Trade,
+    Venue,
+    next_number,
+)
+from services.paper_venue.trading import (
+    close_resting,
+    fill_resting,
+    level_of,
+    match_crossed,
+    release_order,
+    take,
+)
+from shared.domain.ids import ConditionId, TxHash, Wallet
+from shared.domain.market import Market, Side
+from shared.domain.units import MICRO, NS_PER_MS, Price, Shares
+
+FINE_TICK: Final = Price(1_000)
+COARSE_TICK: Final = Price(10_000)
+LOW: Final = Price(40_000)  # below 0.04 and above 0.96 a market's grid becomes finer
+HIGH: Final = Price(960_000)
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody's fill. Without ``exact`` it crosses the book like a fill-and-kill order."""
+
+    wallet: Wallet
+    condition: ConditionId
+    outcome: Outcome
+    side: Side
+    size: Shares
+    price: Price | None = None  # limit, or the recorded price where ``exact``; None: any
+    tx: TxHash | None = None  # share a transaction with an earlier fill
+    exact: bool = False  # happens at this price and size, whatever the book says
+    immediate: bool = False  # no delays: visible everywhere at once
+
+
+def new_venue(config: VenueConfig) -> Venue:
+    venue = Venue(config=config)
+    for account in config.accounts:
+        fund(venue, account)
+    return venue
+
+
+def fund(venue: Venue, account: Funded) -> None:
+    """Open or top up an account; negative dollars withdraw."""
+    venue.ledger.fund(account.wallet, account.usd)
+    if account.owner is not None:
+        venue.owner_of[account.wallet] = account.owner
+
+
+def open_market(venue: Venue, market: Market, now_ns: int) -> Listing:
+    """List a market, or return the one that stands under its condition."""
+    known = venue.listings.get(market.condition)
+    if known is not None:
+        return known
+    listing = Listing(
+        number=next_number(venue),
+        market=market,
+        book=MarketBook(),
+        opened_ns=now_ns,
+        changed_ns=now_ns,
+    )
+    venue.listings[market.condition] = listing
+    for token in market.tokens:
+        venue.by_token[token] = market.condition
+    venue.events.append(MarketOpened(market.condition, now_ns))
+    return listing
+
+
+def set_depth(
+    venue: Venue,
+    condition: ConditionId,
+    bids: Iterable[tuple[int, int]],
+    asks: Iterable[tuple[int, int]],
+    now_ns: int,
+) -> None:
+    """Replace the recorded depth of a market: prices and sizes of outcome 0."""
+    listing = tradable(venue, condition)
+    levels = (list(bids), list(asks))
+    listing.book.replace_depth(*levels)
+    venue.touched[condition] = None
+    _refine_tick(venue, listing, [price for side in levels for price, _ in side], now_ns)
+    match_crossed(venue, listing, now_ns)
+
+
+def tradable(venue: Venue, condition: str) -> Listing:
+    listing = venue.listings.get(ConditionId(condition))
+    if listing is None or listing.payouts is not None:
+        raise Refused("market not found", 404)
+    return listing
+
+
+def execute_fill(venue: Venue, fill: Fill, now_ns: int) -> tuple[Trade, ...]:
+    """Make somebody's fill happen; nobody checks his funds. Empty where the book had nothing."""
+    listing = tradable(venue, fill.condition)
+    taker = Taker(
+        order="0x" + blake2b(f"fill/{next_number(venue)}".encode(), digest_size=32).hexdigest(),
+        owner="",
+        wallet=fill.wallet,
+        token=listing.market.tokens[fill.outcome],
+        outcome=fill.outcome,
+        side=fill.side,
+    )
+    tx = fill.tx or new_tx(venue)
+    timing = Timing(now_ns, fill.immediate)
+    takes_bids = (fill.side == "SELL") == (fill.outcome == 0)
+    if fill.exact:
+        return _execute_exactly(venue, listing, taker, fill, tx, timing)
+    limit = 0 if takes_bids else MICRO
+    if fill.price is not None:
+        limit = fill.price if fill.outcome == 0 else MICRO - fill.price
+    slices = listing.book.plan(takes_bids=takes_bids, limit=limit, size=fill.size)
+    return tuple(take(venue, listing, taker, slices, tx=tx, timing=timing))
+
+
+def _execute_exactly(
+    venue: Venue, listing: Listing, taker: Taker, fill: Fill, tx: TxHash, timing: Timing
+) -> tuple[Trade, ...]:
+    """Replay a recorded fill as it was, and let it reach the orders resting in its way.
+
+    His row stays as recorded. Resting orders at better prices, and those at his price once the
+    recorded depth there is used up, fill at their own price in the same transaction.
+    """
+    if fill.price is None:
+        raise Refused("an exact fill needs a price")
+    takes_bids = (fill.side == "SELL") == (fill.outcome == 0)
+    level = fill.price if fill.outcome == 0 else MICRO - fill.price
+    reach = listing.book.plan(takes_bids=takes_bids, limit=level, size=fill.size)
+    leg = Leg(
+        order=f"0x{level:024x}{tx[26:]}",
+        owner=ANONYMOUS_KEY,
+        wallet=ANONYMOUS,
+        token=taker.token,
+        outcome=taker.outcome,
+        side="SELL" if fill.side == "BUY" else "BUY",
+        price=fill.price,
+        size=fill.size,
+    )
+    trades = [record_trade(venue, listing, taker, (leg,), price=fill.price, tx=tx, timing=timing)]
+    for piece in reach:
+        if isinstance(piece.order, Order):
+            trades.append(
+                fill_resting(venue, listing, piece.order, piece.size, tx, timing.now_ns)
+            )
+        else:
+            listing.book.consume_depth(piece.price, piece.size, is_bid=takes_bids)
+    return tuple(trades)
+
+
+def execute_activity(
+    venue: Venue,
+    wallet: Wallet,
+    kind: RowKind,
+    condition: ConditionId,
+    size: Shares,
+    timing: Timing,
+) -> Row:
+    """Split, merge or redeem for a wallet; nobody checks its funds."""
+    listing = venue.listings.get(condition)
+    if listing is None:
+        raise Refused("market not found", 404)
+    if kind == "REDEEM" and listing.payouts is None:
+        raise Refused("the market is not resolved: nothing to redeem")
+    return record_activity(venue, listing, wallet, kind, size, timing)
+
+
+def resolve_market(
+    venue: Venue, condition: ConditionId, payouts: tuple[int, int], now_ns: int
+) -> None:
+    """End a market: resting orders are cancelled, the book is gone, tokens are worth payouts."""
+    listing = tradable(venue, condition)
+    for is_bid in (True, False):
+        for _, order in listing.book.resting(is_bid=is_bid):
+            assert isinstance(order, Order)
+            close_resting(venue, order, "CANCELED_MARKET_RESOLVED", now_ns)
+    listing.book.clear()
+    listing.payouts = payouts
+    listing.market = msgspec.structs.replace(listing.market, accepting_orders=False)
+    venue.touched.pop(condition, None)
+    venue.events.append(MarketResolved(condition, now_ns))
+
+
+def advance(venue: Venue, now_ns: int) -> None:
+    """Do everything that is due: settlement steps, feeds, expirations, matching delays."""
+    venue.now_ns = max(venue.now_ns, now_ns)
+    timers = venue.timers
+    while timers and timers[0][0] <= now_ns:
+        due_ns, _, kind, subject = heapq.heappop(timers)
+        if isinstance(subject, Trade):
+            advance_trade(venue, subject, kind, due_ns)
+        elif isinstance(subject, Order):
+            if kind == "release":
+                release_order(venue, subject, now_ns)
+            elif subject.status == "LIVE":
+                close_resting(venue, subject, "CANCELED_EXPIRED_ORDER", now_ns)
+        else:
+            show_rows(venue, subject)
+
+
+def next_due_ns(venue: Venue) -> int | None:
+    return venue.timers[0][0] if venue.timers else None
+
+
+def drain(venue: Venue, now_ns: int) -> list[Event]:
+    """Return what happened since the last call, books last and each at most once."""
+    events = list(venue.events)
+    venue.events.clear()
+    for condition in venue.touched:
+        moved = _moved(venue.listings[condition], now_ns)
+        if moved is not None:
+            events.append(moved)
+    venue.touched.clear()
+    return events
+
+
+def _moved(listing: Listing, now_ns: int) -> BookMoved | None:
+    bids = listing.book.levels(is_bid=True)
+    asks = listing.book.levels(is_bid=False)
+    changes = []
+    for is_bid, old, new in (
+        (True, listing.published[0], bids),
+        (False, listing.published[1], asks),
+    ):
+        changes.extend(
+            (is_bid, price)
+            for price in old.keys() | new.keys()
+            if old.get(price) != new.get(price)
+        )
+    traded, listing.traded = listing.traded, False
+    if not changes and not traded:
+        return None
+    listing.published = (bids, asks)
+    listing.changed_ns = max(now_ns, listing.changed_ns + (NS_PER_MS if changes else 0))
+    return BookMoved(listing.market.condition, tuple(sorted(changes)), traded)
+
+
+def _refine_tick(venue: Venue, listing: Listing, prices: list[int], now_ns: int) -> None:
+    """Switch to the finer grid beyond 0.04 and 0.96, or where recorded depth already uses it."""
+    if listing.market.tick != COARSE_TICK or not venue.config.fine_tick_at_extremes:
+        return
+    bid, ask = listing.book.best(is_bid=True), listing.book.best(is_bid=False)
+    extreme = (bid is not None and bid > HIGH) or (ask is not None and ask < LOW)
+    if extreme or any(price % COARSE_TICK for price in prices):
+        listing.market = msgspec.structs.replace(listing.market, tick=FINE_TICK)
+        venue.events.append(
+            TickChanged(listing.market.condition, COARSE_TICK, FINE_TICK, now_ns)
+        )
+
+
+__all__ = [
+    "Fill",
+    "advance",
+    "drain",
+    "execute_activity",
+    "execute_fill",
+    "fund",
+    "level_of",
+    "new_venue",
+    "next_due_ns",
+    "open_market",
+    "resolve_market",
+    "set_depth",
+    "tradable",
+]

@@ -1,0 +1,272 @@
+"""From a match to its end: trades, their public rows, and the timers that settle them."""
+
+import heapq
+from hashlib import blake2b
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from services.paper_venue.ledger import Move, Party, match_moves
+from services.paper_venue.state import (
+    ANONYMOUS,
+    FEES,
+    Leg,
+    Listing,
+    Order,
+    Row,
+    RowKind,
+    RowsShown,
+    Timer,
+    TimerKind,
+    Trade,
+    Traded,
+    TradeMoved,
+    TradeStatus,
+    Venue,
+    next_number,
+)
+from shared.domain.ids import ConditionId, TokenId, TxHash, Wallet
+from shared.domain.market import Side, fee_up
+from shared.domain.units import (
+    MICRO,
+    NS_PER_MS,
+    NS_PER_S,
+    Price,
+    Shares,
+    Usd,
+    cost_up,
+    proceeds_down,
+)
+
+
+class Taker(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes, in which token; an order behind it or not."""
+
+    order: str
+    owner: str
+    wallet: Wallet
+    token: TokenId
+    outcome: Literal[0, 1]
+    side: Side
+    pays_fee: bool = True
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """When the public and the chain learn of a match."""
+
+    now_ns: int
+    immediate: bool = False  # no delays at all: for load generators
+
+
+def new_tx(venue: Venue) -> TxHash:
+    return TxHash("0x" + _digest(venue, "tx", next_number(venue), size=32).hex())
+
+
+def record_trade(
+    venue: Venue,
+    listing: Listing,
+    taker: Taker,
+    legs: tuple[Leg, ...],
+    *,
+    price: Price,
+    tx: TxHash,
+    timing: Timing,
+) -> Trade:
+    """Book one trade at one price of the taker's token: working balances, feeds and timers."""
+    market = listing.market
+    size = Shares(sum(leg.size for leg in legs))
+    fee = fee_up(market, price, size) if taker.pays_fee else Usd(0)
+    moves = _moves(taker, legs, market.condition, price, fee)
+    dollars = cost_up if taker.side == "BUY" else proceeds_down
+    notional = Usd(sum(dollars(price, leg.size) for leg in legs))
+    number = next_number(venue)
+    trade = Trade(
+        id=str(UUID(bytes=_digest(venue, "trade", number, size=16), version=4)),
+        condition=market.condition,
+        token=taker.token,
+        outcome=taker.outcome,
+        side=taker.side,
+        price=price,
+        size=size,
+        notional=notional,
+        fee=fee,
+        taker_order=taker.order,
+        taker_owner=taker.owner,
+        taker=taker.wallet,
+        legs=legs,
+        tx=tx,
+        match_ns=timing.now_ns,
+        moves=moves,
+        updated_ns=timing.now_ns,
+    )
+    venue.ledger.match(moves)
+    venue.trades[trade.id] = trade
+    for wallet in {taker.wallet, *(leg.wallet for leg in legs)} - {ANONYMOUS}:
+        venue.trades_of.setdefault(wallet, []).append(trade.id)
+    listing.traded = True
+    listing.last_price = price if taker.outcome == 0 else Price(MICRO - price)
+    listing.last_side = taker.side if taker.outcome == 0 else _opposite(taker.side)
+    venue.touched[market.condition] = None
+    venue.events.append(Traded(trade))
+    venue.events.append(TradeMoved(trade, "MATCHED", timing.now_ns))
+    _schedule_settlement(venue, trade, timing)
+    return trade
+
+
+def _schedule_settlement(venue: Venue, trade: Trade, timing: Timing) -> None:
+    config, now_ns = venue.config, timing.now_ns
+    mined_ns = now_ns + (0 if timing.immediate else config.mined_delay_ms * NS_PER_MS)
+    confirmed_ns = now_ns + (0 if timing.immediate else config.confirmed_delay_ms * NS_PER_MS)
+    if venue.fail_settlements > 0:
+        venue.fail_settlements -= 1
+        add_timer(venue, mined_ns, "retrying", trade)
+        add_timer(venue, confirmed_ns, "failed", trade)
+        return
+    add_timer(venue, mined_ns, "mined", trade)
+    add_timer(venue, confirmed_ns, "confirmed", trade)
+    rows = _trade_rows(venue, trade, timing, mined_ns // NS_PER_S)
+    shown_ns = now_ns + (0 if timing.immediate else config.rtds_delay_ms * NS_PER_MS)
+    add_timer(venue, shown_ns, "rows", rows)
+
+
+def _trade_rows(
+    venue: Venue, trade: Trade, timing: Timing, block_s: int
+) -> tuple[Row, ...]:
+    parties = [(trade.taker, trade.token, trade.outcome, trade.side, trade.price, trade.size)]
+    parties.extend(
+        (leg.wallet, leg.token, leg.outcome, leg.side, leg.price, leg.size) for leg in trade.legs
+    )
+    rows = []
+    for place, (wallet, token, outcome, side, price, size) in enumerate(parties):
+        if wallet == ANONYMOUS and not venue.config.anonymous_rows:
+            continue
+        row = Row(
+            seq=next_number(venue),
+            wallet=wallet,
+            kind="TRADE",
+            condition=trade.condition,
+            size=size,
+            usd=cost_up(price, size) if side == "BUY" else proceeds_down(price, size),
+            tx=trade.tx,
+            block_s=block_s,
+            seen_ns=_seen_ns(venue, timing),
+            token=token,
+            outcome=outcome,
+            side=side,
+            price=price,
+            taker=place == 0,
+        )
+        store_row(venue, row)
+        rows.append(row)
+    return tuple(rows)
+
+
+def record_activity(
+    venue: Venue,
+    listing: Listing,
+    wallet: Wallet,
+    kind: RowKind,
+    size: Shares,
+    timing: Timing,
+) -> Row:
+    """Book a split, merge or redemption: complete sets against dollars, or tokens for payouts."""
+    condition = listing.market.condition
+    payouts = listing.payouts or (0, 0)
+    half = Price(MICRO // 2)
+    moves, usd = [], Usd(0)
+    for outcome, token in enumerate(listing.market.tokens):
+        shares, price = size, half
+        if kind == "REDEEM":
+            shares = min(size, max(Shares(0), venue.ledger.holding(wallet, token)))
+            price = Price(payouts[outcome])
+        cash = proceeds_down(price, shares)
+        change = shares if kind == "SPLIT" else Shares(-shares)
+        moves.append(Move(wallet, Usd(0), token, condition, outcome, change, price))
+        usd = Usd(usd + cash)
+    if kind in ("SPLIT", "MERGE"):
+        usd = Usd(size)
+    moves.append(Move(wallet, Usd(-usd if kind == "SPLIT" else usd)))
+    venue.ledger.match(tuple(moves))
+    venue.ledger.settle(tuple(moves), timing.now_ns)
+    row = Row(
+        seq=next_number(venue),
+        wallet=wallet,
+        kind=kind,
+        condition=condition,
+        size=size,
+        usd=usd,
+        tx=new_tx(venue),
+        block_s=timing.now_ns // NS_PER_S,
+        seen_ns=_seen_ns(venue, timing),
+    )
+    store_row(venue, row)
+    return row
+
+
+def store_row(venue: Venue, row: Row) -> None:
+    """File a row, keeping every list in the order of (block time, sequence)."""
+    for rows in (venue.rows, venue.rows_of.setdefault(row.wallet, [])):
+        place = len(rows)
+        while place and (rows[place - 1].block_s, rows[place - 1].seq) > (row.block_s, row.seq):
+            place -= 1
+        rows.insert(place, row)
+
+
+def add_timer(
+    venue: Venue, due_ns: int, kind: TimerKind, subject: Trade | Order | tuple[Row, ...]
+) -> None:
+    timer: Timer = (due_ns, next_number(venue), kind, subject)
+    heapq.heappush(venue.timers, timer)
+
+
+def advance_trade(venue: Venue, trade: Trade, kind: TimerKind, now_ns: int) -> None:
+    """Take one step of a trade's settlement; a failed one takes the fill back."""
+    if kind == "mined":
+        venue.ledger.settle(trade.moves, now_ns)
+        _to(venue, trade, "MINED", now_ns)
+    elif kind == "confirmed":
+        _to(venue, trade, "CONFIRMED", now_ns)
+    elif kind == "retrying":
+        _to(venue, trade, "RETRYING", now_ns)
+    else:
+        venue.ledger.match(trade.moves, sign=-1)
+        _to(venue, trade, "FAILED", now_ns)
+
+
+def _to(venue: Venue, trade: Trade, status: TradeStatus, now_ns: int) -> None:
+    trade.status, trade.updated_ns = status, now_ns
+    venue.events.append(TradeMoved(trade, status, now_ns))
+
+
+def show_rows(venue: Venue, rows: tuple[Row, ...]) -> None:
+    if rows:
+        venue.events.append(RowsShown(rows))
+
+
+def _moves(
+    taker: Taker, legs: tuple[Leg, ...], condition: ConditionId, price: Price, fee: Usd
+) -> tuple[Move, ...]:
+    moves: list[Move] = []
+    party = Party(taker.wallet, taker.token, taker.outcome, taker.side)
+    for place, leg in enumerate(legs):
+        maker = Party(leg.wallet, leg.token, leg.outcome, leg.side)
+        leg_fee = fee if place == 0 else Usd(0)
+        moves.extend(match_moves(party, maker, condition, price, leg.size, leg_fee))
+    if fee:
+        moves.append(Move(FEES, fee))
+    return tuple(moves)
+
+
+def _seen_ns(venue: Venue, timing: Timing) -> int:
+    if timing.immediate:
+        return timing.now_ns
+    return timing.now_ns + venue.config.data_api_delay_ms * NS_PER_MS
+
+
+def _digest(venue: Venue, kind: str, number: int, *, size: int) -> bytes:
+    return blake2b(f"{venue.config.seed}/{kind}/{number}".encode(), digest_size=size).digest()
+
+
+def _opposite(side: Side) -> Side:
+    return "SELL" if side == "BUY" else "BUY"

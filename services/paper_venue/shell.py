@@ -1,0 +1,113 @@
+"""The venue's one seam with the world: it has the clock, applies a change, tells the sockets."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+from services.paper_venue.core import advance, drain, next_due_ns
+from services.paper_venue.signing import Credentials, credentials_for
+from services.paper_venue.sockets import Hub
+from services.paper_venue.state import Venue
+from shared.domain.ids import Wallet
+from shared.domain.units import NS_PER_S
+
+_Result = TypeVar("_Result")
+ORDERS_KEPT: Final = 200_000  # posted orders remembered for /admin/orders
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """One ``POST /order`` as it arrived and what it got."""
+
+    order: str
+    owner: str
+    received_ns: int
+    answered_ns: int
+    status: int
+    error: str = ""
+
+
+class Faults(msgspec.Struct, kw_only=True):
+    """What goes wrong on request; counters run down."""
+
+    lost_answer: int = 0  # the next POST /order succeed, and the connection drops unanswered
+    reject_next: int = 0  # the next POST /order are refused with `status` and `body`
+    status: int = 400
+    body: object = None
+    rest_5xx: int = 0  # the next public or account requests answer 500
+    silent_until_ns: int = 0  # the activity stream answers PING and sends nothing until then
+
+
+class Shell:
+    """A running venue: state, clock, sockets, faults, and what was posted to it."""
+
+    def __init__(self, venue: Venue, now_ns: Callable[[], int]) -> None:
+        self.venue = venue
+        self.now_ns = now_ns
+        self.hub = Hub(venue)
+        self.faults = Faults()
+        self.posted: list[Posted] = []
+        self.keys: dict[str, tuple[Wallet, Credentials]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_ns = 0
+
+    def apply(self, change: Callable[[int], _Result]) -> _Result:
+        """Run a change of the venue at the present time and send out what follows from it."""
+        now_ns = self.now_ns()
+        advance(self.venue, now_ns)
+        try:
+            return change(now_ns)
+        finally:
+            self._tell(now_ns)
+
+    def catch_up(self) -> None:
+        """Do what is due and send it."""
+        now_ns = self.now_ns()
+        advance(self.venue, now_ns)
+        self._tell(now_ns)
+
+    def close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def credentials(self, address: Wallet, nonce: int) -> Credentials:
+        """Return the API keys of an address and remember whose they are."""
+        credentials = credentials_for(self.venue.config.seed, address, nonce)
+        self.keys[credentials.key] = (address, credentials)
+        return credentials
+
+    def keys_of(self, address: Wallet) -> set[str]:
+        return {key for key, (owner, _) in self.keys.items() if owner == address}
+
+    def wallets_of(self, address: Wallet) -> set[Wallet]:
+        """Return the wallets an EOA signs for, itself included."""
+        owned = {wallet for wallet, owner in self.venue.owner_of.items() if owner == address}
+        return owned | {address}
+
+    def note_posted(self, posted: Posted) -> None:
+        if len(self.posted) < ORDERS_KEPT:
+            self.posted.append(posted)
+
+    def _tell(self, now_ns: int) -> None:
+        advance(self.venue, now_ns)  # what became due at this very moment: no delay is no wait
+        silent = now_ns < self.faults.silent_until_ns
+        self.hub.publish(drain(self.venue, now_ns), now_ns, stream_is_silent=silent)
+        self._set_alarm(now_ns)
+
+    def _set_alarm(self, now_ns: int) -> None:
+        due_ns = next_due_ns(self.venue)
+        if due_ns is None:
+            return
+        if self._alarm is not None:
+            if self._alarm_ns <= due_ns:
+                return
+            self._alarm.cancel()
+        self._alarm_ns = due_ns
+        delay_s = max(0, due_ns - now_ns) / NS_PER_S
+        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.catch_up()

@@ -1,0 +1,220 @@
+"""The venue's records: orders, trades, rows, events, and the state that holds them all."""
+
+from collections import deque
+from typing import Final, Literal
+
+import msgspec
+
+from services.paper_venue.config import VenueConfig
+from services.paper_venue.ledger import Ledger, Move
+from services.paper_venue.matching import MarketBook
+from shared.domain.ids import ConditionId, OrderHash, TokenId, TxHash, Wallet
+from shared.domain.market import Market, Side
+from shared.domain.units import Price, Shares, Usd
+
+OrderType = Literal["GTC", "GTD", "FOK", "FAK"]
+TradeStatus = Literal["MATCHED", "MINED", "CONFIRMED", "RETRYING", "FAILED"]
+RowKind = Literal["TRADE", "SPLIT", "MERGE", "REDEEM"]
+Outcome = Literal[0, 1]
+
+ANONYMOUS: Final = Wallet("0x00000000000000000000000000000000a0b1e47d")  # owns recorded depth
+FEES: Final = Wallet("0x00000000000000000000000000000000000fee00")  # receives taker fees
+ANONYMOUS_KEY: Final = "00000000-0000-4000-8000-0000a0b1e47d"
+EVENTS_MAX: Final = 1_000_000  # undrained events; beyond this nobody is listening
+
+
+class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
+    """The venue says no, in its own words."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.text, self.status = text, status
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """An order the venue has accepted at some time; it keeps closed ones too."""
+
+    id: OrderHash
+    owner: str  # API key
+    wallet: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Outcome
+    side: Side
+    price: Price
+    size: Shares
+    kind: OrderType
+    created_ns: int
+    post_only: bool = False
+    expiration_s: int = 0
+    matched: Shares = Shares(0)
+    status: str = "LIVE"
+    trades: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def left(self) -> Shares:
+        return Shares(self.size - self.matched)
+
+    @property
+    def is_bid(self) -> bool:
+        """Tell the side in the market's one book, kept in prices of outcome 0."""
+        return (self.side == "BUY") == (self.outcome == 0)
+
+
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """The maker's side of a trade."""
+
+    order: str
+    owner: str
+    wallet: Wallet
+    token: TokenId
+    outcome: Outcome
+    side: Side
+    price: Price
+    size: Shares
+
+
+class Trade(msgspec.Struct, kw_only=True):
+    """One taker against the makers of one price; settled as one."""
+
+    id: str
+    condition: ConditionId
+    token: TokenId
+    outcome: Outcome
+    side: Side
+    price: Price
+    size: Shares
+    notional: Usd  # the taker's dollars without the fee
+    fee: Usd
+    taker_order: str
+    taker_owner: str
+    taker: Wallet
+    legs: tuple[Leg, ...]
+    tx: TxHash
+    match_ns: int
+    moves: tuple[Move, ...]
+    status: TradeStatus = "MATCHED"
+    updated_ns: int = 0
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of what a wallet did, as the activity stream and the Data API tell it."""
+
+    seq: int
+    wallet: Wallet
+    kind: RowKind
+    condition: ConditionId
+    size: Shares
+    usd: Usd
+    tx: TxHash
+    block_s: int
+    seen_ns: int  # from when the Data API shows it
+    token: TokenId | None = None
+    outcome: Outcome | None = None
+    side: Side | None = None
+    price: Price = Price(0)
+    taker: bool = True
+
+
+class BookMoved(msgspec.Struct, frozen=True):
+    condition: ConditionId
+    changes: tuple[tuple[bool, int], ...]  # (is bid, price of outcome 0)
+    traded: bool
+
+
+class Traded(msgspec.Struct, frozen=True):
+    trade: Trade
+
+
+class OrderMoved(msgspec.Struct, frozen=True):
+    order: Order  # a copy, as it was at that moment
+    change: Literal["PLACEMENT", "UPDATE", "CANCELLATION"]
+    ts_ns: int
+
+
+class TradeMoved(msgspec.Struct, frozen=True):
+    trade: Trade
+    status: TradeStatus
+    ts_ns: int
+
+
+class RowsShown(msgspec.Struct, frozen=True):
+    rows: tuple[Row, ...]
+
+
+class TickChanged(msgspec.Struct, frozen=True):
+    condition: ConditionId
+    old: Price
+    new: Price
+    ts_ns: int
+
+
+class MarketOpened(msgspec.Struct, frozen=True):
+    condition: ConditionId
+    ts_ns: int
+
+
+class MarketResolved(msgspec.Struct, frozen=True):
+    condition: ConditionId
+    ts_ns: int
+
+
+Event = (
+    BookMoved | Traded | OrderMoved | TradeMoved | RowsShown | TickChanged | MarketOpened
+    | MarketResolved
+)  # fmt: skip
+TimerKind = Literal["mined", "confirmed", "retrying", "failed", "rows", "expire", "release"]
+Timer = tuple[int, int, TimerKind, Trade | Order | tuple[Row, ...]]
+
+
+class Listing(msgspec.Struct, kw_only=True):
+    """A market as it stands: terms, book, last trade, payouts once resolved."""
+
+    number: int
+    market: Market
+    book: MarketBook
+    opened_ns: int
+    changed_ns: int
+    published: tuple[dict[int, int], dict[int, int]] = msgspec.field(
+        default_factory=lambda: ({}, {})
+    )
+    traded: bool = False
+    last_price: Price | None = None  # of outcome 0
+    last_side: Side = "BUY"  # the taker's, on outcome 0
+    payouts: tuple[int, int] | None = None  # micro-dollars a share
+
+
+class Venue(msgspec.Struct, kw_only=True):
+    """Everything the venue knows. Written by `core`, `trading`, `settlement` and `markets` only."""
+
+    config: VenueConfig
+    listings: dict[ConditionId, Listing] = msgspec.field(default_factory=dict)
+    by_token: dict[TokenId, ConditionId] = msgspec.field(default_factory=dict)
+    orders: dict[OrderHash, Order] = msgspec.field(default_factory=dict)
+    by_owner: dict[str, list[OrderHash]] = msgspec.field(default_factory=dict)
+    trades: dict[str, Trade] = msgspec.field(default_factory=dict)
+    trades_of: dict[Wallet, list[str]] = msgspec.field(default_factory=dict)
+    rows: list[Row] = msgspec.field(default_factory=list)
+    rows_of: dict[Wallet, list[Row]] = msgspec.field(default_factory=dict)
+    ledger: Ledger = msgspec.field(default_factory=Ledger)
+    owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
+    timers: list[Timer] = msgspec.field(default_factory=list)
+    events: deque[Event] = msgspec.field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
+    touched: dict[ConditionId, None] = msgspec.field(default_factory=dict)
+    fail_settlements: int = 0  # how many of the next trades will fail after they matched
+    count: int = 0  # of everything numbered: trades, transactions, rows, timers
+    now_ns: int = 0
+
+
+def listing_of(venue: Venue, token: str) -> Listing:
+    """Return the market of a token that can trade, or refuse as the venue does."""
+    condition = venue.by_token.get(TokenId(token))
+    listing = venue.listings[condition] if condition else None
+    if listing is None or listing.payouts is not None:
+        raise Refused("No orderbook exists for the requested token id", 404)
+    return listing
+
+
+def next_number(venue: Venue) -> int:
+    venue.count += 1
+    return venue.count

@@ -1,0 +1,47 @@
+"""Composition root of the reconciler."""
+
+import random
+from functools import partial
+
+from services.reconciler.core import Policy, State, decide, evolve
+from services.reconciler.shell import Shell
+from shared.domain.ids import partition_of
+from shared.domain.units import NS_PER_MS
+from shared.polymarket.public import PublicVenue
+from shared.polymarket.transport import Patience, connect_http
+from shared.runtime.runner import Service
+from shared.runtime.serve import Built, Context, main, urls_of
+
+
+def build(context: Context) -> Built[State]:
+    config, settings = context.config, context.config.reconciler
+    policy = Policy(
+        confirmations=settings.confirmations,
+        grace_ns=settings.grace_ms * NS_PER_MS,
+        dust=settings.dust_shares,
+    )
+    patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
+    http = connect_http(rng=random.Random(), patience=patience)  # noqa: S311 - jitter
+    venue = PublicVenue(http, now_ns=context.ports.clock.now_ns, urls=urls_of(config))
+    service = Service(
+        name="reconciler",
+        state=State,
+        decide=partial(decide, policy),
+        evolve=evolve,
+        inputs=lambda _: (),
+    )
+    return Built(
+        service=service,
+        make_shell=lambda _: Shell(
+            policy,
+            venue,
+            context.store,
+            wallet=config.account.wallet,
+            interval_s=settings.interval_ms / 1_000,
+        ),
+        partitions=(partition_of(config.account.wallet),),
+    )
+
+
+if __name__ == "__main__":
+    main("reconciler", build)

@@ -1,0 +1,109 @@
+"""Reads belief and venue at the same time, over and over."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from services.reconciler.core import Observation, Policy, State, difference, view
+from shared.domain.ids import OrderHash, TokenId, Wallet
+from shared.domain.units import Shares
+from shared.domain.views import (
+    ACCOUNT,
+    DRIFT,
+    POSITIONS,
+    AccountView,
+    PositionsView,
+    decode,
+    encode,
+)
+from shared.polymarket.errors import VenueError
+from shared.polymarket.public import PublicVenue
+from shared.runtime.logs import log
+from shared.runtime.ports import Store, StoreAwayError
+from shared.runtime.runner import LaneHandle, QuietShell
+
+_logger = logging.getLogger(__name__)
+
+
+class Shell(QuietShell[State]):
+    def __init__(
+        self,
+        policy: Policy,
+        venue: PublicVenue,
+        store: Store,
+        *,
+        wallet: Wallet,
+        interval_s: float,
+    ) -> None:
+        self._policy, self._venue, self._store = policy, venue, store
+        self._wallet, self._interval_s = wallet, interval_s
+        self._agreed: dict[TokenId, tuple[Shares, Shares, int]] = {}
+        self._resting: set[OrderHash] = set()
+        self._latest: Observation | None = None
+
+    async def start(self, state: State, lane: LaneHandle) -> None:
+        self._lane = lane
+        lane.spawn(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                observation = await self._observe()
+            except (VenueError, StoreAwayError) as e:
+                log(_logger, logging.WARNING, "observation_failed", reason=str(e))
+            else:
+                if observation is not None:
+                    await self._lane.submit(observation)
+            await asyncio.sleep(self._interval_s)
+
+    async def _observe(self) -> Observation | None:
+        """Read the venue between two reads of belief: what moved meanwhile is not compared."""
+        (before,) = await self._store.read_views([POSITIONS])
+        observed = await self._venue.positions(self._wallet)
+        after, account = await self._store.read_views([POSITIONS, ACCOUNT])
+        believed = decode(after, PositionsView)
+        if believed is None or before != after:
+            return None
+        told = decode(account, AccountView)
+        resting = {order.order: order for order in (told.orders if told else ())}
+        both = tuple(order for name, order in resting.items() if name in self._resting)
+        self._resting = set(resting)
+        seen = Observation(
+            as_of_ns=self._lane.clock.now_ns(),
+            believed=believed,
+            observed=tuple(observed),
+            open_orders=both,  # one just posted is not an orphan: it must be seen twice
+        )
+        return msgspec.structs.replace(seen, agreed=self._count(seen))
+
+    def _count(self, seen: Observation) -> dict[TokenId, int]:
+        """Count how many observations in a row showed each difference as it is now."""
+        now: dict[TokenId, tuple[Shares, Shares, int]] = {}
+        for entry in difference(self._policy, seen):
+            if entry.excused:
+                continue
+            believed, observed, times = self._agreed.get(entry.token, (Shares(0), Shares(0), 0))
+            same = (believed, observed) == (entry.believed, entry.observed)
+            now[entry.token] = (entry.believed, entry.observed, times + 1 if same else 1)
+        self._agreed = now
+        return {token: times for token, (_, _, times) in now.items()}
+
+    async def prepare(self, state: State, message: Any) -> Any:
+        if isinstance(message, Observation):
+            self._latest = message
+            await self._publish(state, message)
+        return message
+
+    async def _publish(self, state: State, message: Observation) -> None:
+        try:
+            await self._store.write_views({DRIFT: encode(view(self._policy, state, message))})
+        except StoreAwayError as e:
+            log(_logger, logging.WARNING, "store_away", reason=str(e))
+
+    def views(self, state: State) -> Mapping[str, bytes]:
+        if self._latest is None:
+            return {}
+        return {DRIFT: encode(view(self._policy, state, self._latest))}

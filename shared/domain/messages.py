@@ -1,0 +1,506 @@
+"""The bus vocabulary: past-tense facts and operator commands, immutable, one tagged union.
+
+Every fact carries its own content id, the id of its cause, and the root: the id of the leader
+fill (or other observation) its chain began with, which is also the chain's trace id. Fields are
+only ever added, with defaults; a changed meaning is a new kind.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from shared.domain.ids import ConditionId, OrderHash, TokenId, TxHash, Wallet, content_id
+from shared.domain.market import Market, Side
+from shared.domain.observations import Settlement, Source
+from shared.domain.units import Price, Shares, Usd
+
+Regime = Literal["normal", "reduce_only", "halted"]
+ClosedBy = Literal["quiet", "max_age", "reduction", "notional"]
+Service = Literal["ingester", "aggregator", "risk", "executor", "reconciler", "ctl"]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """The envelope of all facts and commands."""
+
+    id: str  # content_id(...): the same fact has the same id on every replay
+    cause: str  # id of the message this one follows from; "" for an observation
+    root: str  # id of the observation that began the chain; also the chain's trace id
+    ts_ns: int  # when it happened, UTC epoch; orders nothing, the ledger's sequence does
+
+
+# --- ingester ---------------------------------------------------------------------------------
+
+
+class LeaderFilled(Message, frozen=True, kw_only=True, tag="leader_filled"):
+    """A leader's execution, seen on the activity stream or read from the Data API."""
+
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    side: Side
+    price: Price
+    size: Shares
+    tx: TxHash
+    row: str  # the row's identity at the venue, but for its ordinal
+    ordinal: int  # 0 for the first of the identical rows of one transaction, then 1, 2, ...
+    seen_ns: int
+    source: Source
+
+
+class LeaderActed(Message, frozen=True, kw_only=True, tag="leader_acted"):
+    """A leader's split, merge, redemption or conversion: exposure moved without a fill."""
+
+    leader: Wallet
+    condition: ConditionId
+    action: Literal["SPLIT", "MERGE", "REDEEM", "CONVERSION"]
+    size: Shares
+    tx: TxHash
+    row: str
+    ordinal: int
+    seen_ns: int
+
+
+class LeaderBaselineRead(Message, frozen=True, kw_only=True, tag="leader_baseline_read"):
+    """What a leader held when we began to follow him; his activity counts from here."""
+
+    leader: Wallet
+    holdings: tuple[tuple[ConditionId, Shares, Shares], ...]  # market, yes, no
+    rows: tuple[str, ...]  # identities of activity already inside the holdings, @ venue seconds
+    through_s: int
+    kept_s: int  # activity before this is inside the holdings
+
+
+class ActivityRead(Message, frozen=True, kw_only=True, tag="activity_read"):
+    """The Data API was read without a gap up to a time: the leader's durable cursor."""
+
+    leader: Wallet
+    through_s: int
+    kept_s: int  # identities of rows before this are forgotten, such rows ignored
+
+
+class FeedChanged(Message, frozen=True, kw_only=True, tag="feed_changed"):
+    """A feed connected, went silent, left a gap, or was resynced."""
+
+    feed: str
+    state: Literal["connected", "lost", "silent", "gap", "resynced"]
+    detail: str = ""
+    duration_ms: int = 0
+
+
+# --- aggregator -------------------------------------------------------------------------------
+
+
+class FillCounted(Message, frozen=True, kw_only=True, tag="fill_counted"):
+    """A leader's activity entered his exposure; ``cause`` is the activity."""
+
+    leader: Wallet
+    condition: ConditionId
+    yes: Shares  # change of outcome 0, signed
+    no: Shares  # change of outcome 1, signed
+    notional: Usd  # dollars that changed hands, for the window's weight; 0 for sets
+    yes_price: Price  # the price in terms of outcome 0; 0 where none applies
+    venue_ns: int
+    baseline: bool = False  # exposure moved with nothing to copy: held before, or redeemed
+
+
+class IntentFormed(Message, frozen=True, kw_only=True, tag="intent_formed"):
+    """A window closed with a net change of a leader's exposure that we mean to follow."""
+
+    leader: Wallet
+    condition: ConditionId
+    before: Shares  # signed YES-equivalents
+    after: Shares
+    yes_price: Price  # volume-weighted, in terms of outcome 0
+    notional: Usd
+    fills: tuple[str, ...]  # the fills it stands on
+    opened_ns: int  # time of the first fill at the venue
+    venue_ns: int  # time of the last fill at the venue: the leader's fill age counts from here
+    closed_by: ClosedBy
+
+
+class WindowNetted(Message, frozen=True, kw_only=True, tag="window_netted"):
+    """A window closed with nothing to follow: its fills net to dust, which stays accounted."""
+
+    leader: Wallet
+    condition: ConditionId
+    before: Shares
+    after: Shares
+    fills: tuple[str, ...]
+
+
+# --- risk -------------------------------------------------------------------------------------
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule's word on one proposal, in the limit's own unit."""
+
+    rule: str
+    outcome: Literal["pass", "trim", "refuse"]
+    reason: str = ""
+    actual: int = 0
+    limit: int = 0
+    unit: str = ""
+    size: Shares = Shares(0)  # what the rule allows
+
+
+class Quote(msgspec.Struct, frozen=True, kw_only=True):
+    """The book view a decision stood on, embedded so that replay needs no feed."""
+
+    best_bid: Price | None
+    best_ask: Price | None
+    depth: Shares  # available within the limit price
+    book_age_ns: int
+    average: Price | None = None  # estimated average price for the size
+    worst: Price | None = None
+    filled: Shares = Shares(0)  # estimated fillable size
+
+
+class TargetSet(Message, frozen=True, kw_only=True, tag="target_set"):
+    """What we want to hold because of one leader in one market, in signed YES-equivalents."""
+
+    leader: Wallet
+    condition: ConditionId
+    before: Shares
+    target: Shares
+    yes_price: Price  # the leader's price, the reference for "price moved"
+    venue_ns: int
+    expires_ns: int  # an entry not made by then is written off; a reduction never expires
+
+
+class TargetExpired(Message, frozen=True, kw_only=True, tag="target_expired"):
+    """The part of an entry that could not be made in time is written off."""
+
+    leader: Wallet
+    condition: ConditionId
+    target: Shares  # what it was
+    held: Shares  # what it is now
+
+
+class OrderApproved(Message, frozen=True, kw_only=True, tag="order_approved"):
+    """An order the executor may send, at most at this price and size; ``id`` names it."""
+
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    side: Side
+    size: Shares
+    limit: Price
+    leader_price: Price  # in terms of the traded token
+    worst_usd: Usd  # the most it can cost (BUY) or 0 (SELL), fee included
+    reduces: bool
+    market: Market
+    expires_ns: int
+    quote: Quote
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class OrderRefused(Message, frozen=True, kw_only=True, tag="order_refused"):
+    """A step towards a target that risk does not allow, with the number that broke the limit."""
+
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId | None
+    side: Side | None
+    size: Shares
+    reason: str
+    actual: int
+    limit: int
+    unit: str
+    final: bool  # True: written off; False: tried again until the target expires
+    retry_ns: int  # not before then
+    verdicts: tuple[Verdict, ...] = ()
+    quote: Quote | None = None
+
+
+class HoldingChanged(Message, frozen=True, kw_only=True, tag="holding_changed"):
+    """Risk booked an execution (or its undoing, or a correction) to the leader who caused it."""
+
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    shares: Shares  # signed
+    cost: Usd  # signed change of the cost basis
+    realised: Usd  # profit this booked
+    order: OrderHash | None
+    approval: str
+
+
+class ReservationEnded(Message, frozen=True, kw_only=True, tag="reservation_ended"):
+    """An approved order reached its end: what it reserved is free again."""
+
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    approval: str
+    filled: Shares
+    reason: str
+    retry_ns: int  # the target is not acted on before then
+
+
+class RegimeChanged(Message, frozen=True, kw_only=True, tag="regime_changed"):
+    """Trading became normal, reduce-only or halted, by rule or by the operator."""
+
+    before: Regime
+    regime: Regime
+    reason: str
+    actor: str
+
+
+# --- executor ---------------------------------------------------------------------------------
+
+
+class OrderPrepared(Message, frozen=True, kw_only=True, tag="order_prepared"):
+    """An order with the hash the venue will know it by; durable before it is sent."""
+
+    order: OrderHash
+    approval: str
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    side: Side
+    price: Price  # limit
+    size: Shares
+    maker_amount: int
+    taker_amount: int
+    salt: int
+    timestamp_ms: int
+    metadata: str  # 0x and 64 hex digits: the approval's id, so the venue's copy names its cause
+    market: Market
+    leader_price: Price  # in terms of the traded token
+    fee: Usd  # estimated
+    expires_ns: int
+    quote: Quote
+
+
+class OrderDeclined(Message, frozen=True, kw_only=True, tag="order_declined"):
+    """The executor gave an approval back unsent, with the number that stood against it."""
+
+    approval: str
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    reason: str
+    actual: int
+    limit: int
+    unit: str
+
+
+class OrderAccepted(Message, frozen=True, kw_only=True, tag="order_accepted"):
+    """The venue took the order; what filled is told by fills alone."""
+
+    order: OrderHash
+    approval: str
+    status: str
+    latency_ns: int  # POST to answer
+
+
+class OrderRejected(Message, frozen=True, kw_only=True, tag="order_rejected"):
+    """The venue refused the order, definitely."""
+
+    order: OrderHash
+    approval: str
+    reason: str
+    detail: str = ""
+
+
+class OrderOutcomeUnknown(Message, frozen=True, kw_only=True, tag="order_outcome_unknown"):
+    """The answer was lost: the order may rest or may have filled; it is asked about, not resent."""
+
+    order: OrderHash
+    approval: str
+    reason: str
+
+
+class OrderFilled(Message, frozen=True, kw_only=True, tag="order_filled"):
+    """One execution of our order; its identity is (trade, order)."""
+
+    order: OrderHash
+    approval: str
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    trade: str
+    side: Side
+    price: Price
+    size: Shares
+    fee: Usd  # by the market's schedule, rounded against us
+    settlement: Settlement
+    venue_ns: int
+
+
+class FillSettled(Message, frozen=True, kw_only=True, tag="fill_settled"):
+    """An execution moved on in settlement; FAILED takes it back."""
+
+    order: OrderHash
+    approval: str
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    trade: str
+    side: Side
+    price: Price
+    size: Shares
+    fee: Usd
+    settlement: Settlement
+
+
+class OrderClosed(Message, frozen=True, kw_only=True, tag="order_closed"):
+    """Nothing more can come of the order: its fills are complete."""
+
+    order: OrderHash
+    approval: str
+    token: TokenId
+    filled: Shares
+    reason: str  # filled, killed, rejected, never_placed, canceled
+
+
+class PositionCorrected(Message, frozen=True, kw_only=True, tag="position_corrected"):
+    """The owner applied a correction: belief moved to what the venue says."""
+
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    shares: Shares  # signed change
+    reason: str
+
+
+# --- reconciler -------------------------------------------------------------------------------
+
+
+class DriftSuspected(Message, frozen=True, kw_only=True, tag="drift_suspected"):
+    """Belief and venue disagree for the first time; one observation proves nothing."""
+
+    token: TokenId
+    believed: Shares
+    observed: Shares
+
+
+class DriftFound(Message, frozen=True, kw_only=True, tag="drift_found"):
+    """Belief and venue disagree, twice in a row and beyond dust; the owner corrects."""
+
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    believed: Shares
+    observed: Shares
+    usd: Usd  # dollars at stake at the venue's current price
+    probable_cause: str
+    first_seen_ns: int
+
+
+class DriftCleared(Message, frozen=True, kw_only=True, tag="drift_cleared"):
+    """A suspected or found drift is gone."""
+
+    token: TokenId
+    found: bool  # False: it was only suspected, and data lag explains it
+    duration_ms: int
+
+
+class OrphanFound(Message, frozen=True, kw_only=True, tag="orphan_found"):
+    """The venue has an open order of ours that no approval on record explains; it is cancelled."""
+
+    order: OrderHash
+    condition: ConditionId
+    token: TokenId
+
+
+# --- operator ---------------------------------------------------------------------------------
+
+
+class HaltTrading(Message, frozen=True, kw_only=True, tag="halt_trading"):
+    """Take no new risk; reducing stays allowed."""
+
+    reason: str
+    actor: str
+
+
+class ResumeTrading(Message, frozen=True, kw_only=True, tag="resume_trading"):
+    reason: str
+    actor: str
+
+
+# --- inputs that never travel -----------------------------------------------------------------
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time arrives as a message: windows, timeouts and staleness are ordinary decisions."""
+
+    now_ns: int
+
+
+Fact = (
+    LeaderFilled
+    | LeaderActed
+    | LeaderBaselineRead
+    | ActivityRead
+    | FeedChanged
+    | FillCounted
+    | IntentFormed
+    | WindowNetted
+    | TargetSet
+    | TargetExpired
+    | OrderApproved
+    | OrderRefused
+    | HoldingChanged
+    | ReservationEnded
+    | RegimeChanged
+    | OrderPrepared
+    | OrderDeclined
+    | OrderAccepted
+    | OrderRejected
+    | OrderOutcomeUnknown
+    | OrderFilled
+    | FillSettled
+    | OrderClosed
+    | PositionCorrected
+    | DriftSuspected
+    | DriftFound
+    | DriftCleared
+    | OrphanFound
+    | HaltTrading
+    | ResumeTrading
+)
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """One ledger message: the facts that one lane decided together, durable together.
+
+    ``through`` is the sequence of the last ledger message whose consequences these facts (and
+    all earlier ones of the lane) complete: recovery continues after it and never decides again.
+    """
+
+    epoch: int  # of the lease under which it was written
+    through: int
+    facts: tuple[Fact, ...]
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder: msgspec.json.Decoder[Batch] = msgspec.json.Decoder(Batch)
+
+
+def encode_batch(batch: Batch) -> bytes:
+    return _encoder.encode(batch)
+
+
+def decode_batch(data: bytes) -> Batch:
+    """Return the batch, or raise msgspec.DecodeError (ValidationError names the path)."""
+    return _decoder.decode(data)
+
+
+def batch_id(facts: tuple[Fact, ...]) -> str:
+    """Return the content id of a ledger message: its only fact's, or a hash of all of theirs."""
+    if len(facts) == 1:
+        return facts[0].id
+    return content_id("batch", *(fact.id for fact in facts))
+
+
+def kind_of(fact: Fact) -> str:
+    """Return the fact's tag, as it stands in the ledger's subjects."""
+    tag = fact.__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag

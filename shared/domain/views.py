@@ -1,0 +1,164 @@
+"""What services leave in Redis for people and for each other: keys and shapes.
+
+A view has one writer and may be lost at any moment; nothing is decided on one older than its
+reader's own limit.
+"""
+
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from shared.domain.book import Book
+from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet
+from shared.domain.market import Market, Side
+from shared.domain.messages import Regime
+from shared.domain.observations import OrderReport
+from shared.domain.units import Price, Shares, Usd
+
+PREFIX: Final = "driftless:view:"
+ACCOUNT: Final = f"{PREFIX}account"  # executor: AccountView
+POSITIONS: Final = f"{PREFIX}positions"  # executor: PositionsView
+RISK: Final = f"{PREFIX}risk"  # risk: RiskView
+DRIFT: Final = f"{PREFIX}drift"  # reconciler: DriftView
+V = TypeVar("V")
+
+
+def book_key(token: TokenId) -> str:
+    """Return the key of a token's Book; written by the ingester."""
+    return f"{PREFIX}book:{token}"
+
+
+def market_key(condition: ConditionId) -> str:
+    """Return the key of a Market; written by the ingester."""
+    return f"{PREFIX}market:{condition}"
+
+
+def feed_key(instance: str) -> str:
+    """Return the key of one ingester's FeedsView."""
+    return f"{PREFIX}feeds:{instance}"
+
+
+def exposure_key(partition: int) -> str:
+    """Return the key of an aggregator lane's ExposuresView."""
+    return f"{PREFIX}exposures:{partition:02d}"
+
+
+class FeedView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    state: Literal["connected", "lost", "silent"]
+    heard_ns: int  # last data, not last PONG
+    detail: str = ""
+
+
+class FeedsView(msgspec.Struct, frozen=True, kw_only=True):
+    as_of_ns: int
+    feeds: tuple[FeedView, ...]
+    books_trusted: int = 0
+    books_untrusted: int = 0
+    stream_rows: int = 0  # leaders' rows seen on the stream since start
+    rest_rows: int = 0  # leaders' rows that only REST showed since start
+    garbage: int = 0  # frames that did not parse
+
+
+class ExposureView(msgspec.Struct, frozen=True, kw_only=True):
+    leader: Wallet
+    condition: ConditionId
+    yes: Shares
+    no: Shares
+    exposure: Shares
+
+
+class ExposuresView(msgspec.Struct, frozen=True, kw_only=True):
+    exposures: tuple[ExposureView, ...]
+
+
+class HeldView(msgspec.Struct, frozen=True, kw_only=True):
+    leader: Wallet
+    condition: ConditionId
+    target: Shares  # signed YES-equivalents
+    yes: Shares
+    no: Shares
+    cost: Usd
+
+
+class CapView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    used: Usd
+    limit: Usd
+
+
+class RiskView(msgspec.Struct, frozen=True, kw_only=True):
+    regime: Regime
+    reason: str
+    held: tuple[HeldView, ...]
+    caps: tuple[CapView, ...]
+    realised_today: Usd
+
+
+class PositionView(msgspec.Struct, frozen=True, kw_only=True):
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    shares: Shares
+    cost: Usd
+    realised: Usd
+    unsettled: Shares  # of fills not yet mined: the venue's positions may not show them
+    changed_ns: int  # when it last moved
+
+
+class OpenOrderView(msgspec.Struct, frozen=True, kw_only=True):
+    order: OrderHash
+    token: TokenId
+    side: Side
+    price: Price
+    size: Shares
+    filled: Shares
+    status: str
+
+
+class PositionsView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the executor believes; replaced in one step with its snapshot."""
+
+    wallet: Wallet
+    positions: tuple[PositionView, ...]
+    orders: tuple[OpenOrderView, ...]
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue's CLOB said of our account."""
+
+    as_of_ns: int
+    collateral: Usd
+    closed_only: bool
+    orders: tuple[OrderReport, ...]
+
+
+class DriftLine(msgspec.Struct, frozen=True, kw_only=True):
+    token: TokenId
+    believed: Shares
+    observed: Shares
+    usd: Usd
+    state: Literal["excused", "suspected", "found"]
+
+
+class DriftView(msgspec.Struct, frozen=True, kw_only=True):
+    as_of_ns: int
+    drift_usd: Usd  # dollars of every difference that is not excused
+    lines: tuple[DriftLine, ...]
+    corrections: int  # found since the ledger began
+    last_clear_ms: int  # how long the last cleared drift had stood
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(view: msgspec.Struct) -> bytes:
+    return _encoder.encode(view)
+
+
+def decode(data: bytes | None, kind: type[V]) -> V | None:
+    """Return the view, or None where there is none; a foreign shape raises ValidationError."""
+    return None if data is None else msgspec.json.decode(data, type=kind)
+
+
+__all__ = ["Book", "Market", "book_key", "decode", "encode", "exposure_key", "feed_key"]

@@ -1,0 +1,228 @@
+"""Public wire data to domain values: books, markets, what wallets did and hold.
+
+Values are converted by `scalars`; here is decided what a message as a whole means. Whatever
+cannot be understood raises WireError: a guess would be a wrong position.
+"""
+
+from decimal import Decimal
+from typing import Final, Literal, get_args
+
+from shared.domain.book import Book, Level
+from shared.domain.ids import TokenId
+from shared.domain.market import Market, Protocol
+from shared.domain.observations import Action, Activity, PositionReport
+from shared.domain.units import MICRO, Price, Shares
+from shared.polymarket import scalars, wire
+from shared.polymarket.errors import WireError
+
+_ACTIONS: Final = frozenset(get_args(Action))
+# Money and bookkeeping; a holding that moves without a fill (TIP, MIGRATION) is found by
+# comparing positions, since these rows do not say which way it went.
+_UNMOVING: Final = frozenset(
+    {
+        "REWARD",
+        "MIGRATION",
+        "DEPOSIT",
+        "WITHDRAWAL",
+        "YIELD",
+        "MAKER_REBATE",
+        "TAKER_REBATE",
+        "REFERRAL_REWARD",
+        "TIP",
+    }
+)
+_NO_OUTCOME: Final = 999
+_V2_RESERVED_BITS: Final = ((1 << 64) - 1) << 40
+_COMBO_MODULE: Final = 3
+
+
+def book(
+    told: wire.Book,
+    *,
+    now_ns: int,
+    trusted: bool = False,
+    tick: Price | None = None,
+) -> Book:
+    """Return the book, best levels first; ``tick`` is used where the message has none."""
+    return Book(
+        token=scalars.token(told.asset_id, where="book.asset_id"),
+        condition=scalars.condition(told.market, where="book.market"),
+        bids=_levels(told.bids, where="book.bids", best_first=True),
+        asks=_levels(told.asks, where="book.asks", best_first=False),
+        tick=_tick(told.tick_size, tick),
+        as_of_ns=scalars.moment_ns(told.timestamp, now_ns=now_ns, where="book.timestamp"),
+        seen_ns=now_ns,
+        trusted=trusted,
+    )
+
+
+def rest_book(body: bytes, *, now_ns: int) -> Book:
+    """Return a book as read over REST: the truth of its moment, unless it is crossed."""
+    read = book(wire.decode(body, wire.Book, where="/book"), now_ns=now_ns, trusted=True)
+    if read.is_crossed:
+        raise WireError("crossed book", where="/book", seen=body)
+    return read
+
+
+def market(
+    told: wire.ClobMarket, gamma: wire.GammaMarket | None = None, *, as_of_ns: int
+) -> Market:
+    """Return the market's terms: the CLOB's word, named and dated by Gamma where it is known."""
+    where = "/clob-markets"
+    condition = scalars.condition(told.c, where=f"{where}.c")
+    tokens = [scalars.token(entry.t, where=f"{where}.t") for entry in told.t]
+    if len(tokens) != 2 or tokens[0] == tokens[1]:
+        raise WireError("not a binary market", where=f"{where}.t", seen=tokens)
+    fees = told.fd or wire.FeeTerms()
+    named = gamma or wire.GammaMarket()
+    if gamma and scalars.condition(gamma.condition_id, where="gamma.conditionId") != condition:
+        raise WireError("another market", where="gamma.conditionId", seen=gamma.condition_id)
+    return Market(
+        condition=condition,
+        tokens=(tokens[0], tokens[1]),
+        outcomes=(told.t[0].o, told.t[1].o),
+        tick=scalars.price(told.mts, where=f"{where}.mts"),
+        size_min=Shares(scalars.amount(told.mos, where=f"{where}.mos")),
+        neg_risk=bool(told.nr),
+        protocol=_protocol(told.v, tokens[0]),
+        fee_rate=scalars.amount(fees.r or Decimal(0), where=f"{where}.fd.r"),
+        fee_exponent=_exponent(fees.e),
+        accepting_orders=bool(told.ao),
+        taker_delay=bool(told.itode),
+        slug=named.slug or "",
+        question=named.question or "",
+        event=named.neg_risk_market or _event_slug(named),
+        end_ns=scalars.iso_ns(named.end_date, where="gamma.endDate") if named.end_date else 0,
+        as_of_ns=as_of_ns,
+    )
+
+
+def activity(told: wire.ActivityRow | wire.RtdsRow, *, now_ns: int) -> Activity | None:
+    """Return what a wallet did, or None for what moves no exposure that we could follow.
+
+    None is: money coming and going, rebates, and combos, which do not trade on a book.
+    """
+    kind = told.type if isinstance(told, wire.ActivityRow) else "TRADE"
+    if kind in _UNMOVING or _is_combo_row(told):
+        return None
+    if kind not in _ACTIONS:
+        raise WireError("unknown type", where="activity.type", seen=kind)
+    action: Action = kind  # type: ignore[assignment]  # a member of Action, checked above
+    size = scalars.size_from_double(told.size, where="activity.size")
+    row = Activity(
+        wallet=scalars.wallet(told.proxy_wallet, where="activity.wallet"),
+        action=action,
+        condition=scalars.condition(told.condition_id, where="activity.condition"),
+        size=size,
+        tx=scalars.tx_hash(told.transaction_hash, where="activity.transaction"),
+        venue_ns=scalars.moment_ns(told.timestamp, now_ns=now_ns, where="activity.timestamp"),
+        token=scalars.token(told.token_id, where="activity.token") if told.token_id else None,
+        outcome=_outcome(told.outcome_index),
+        side=scalars.side(told.side, where="activity.side") if told.side else None,
+        price=_fill_price(told.price) if action == "TRADE" else None,
+    )
+    if action == "TRADE" and (not size or row.token is None or row.side is None):
+        raise WireError("a trade without size, token or side", where="activity", seen=told)
+    return row
+
+
+def position(told: wire.PositionRow) -> PositionReport | None:
+    """Return a holding, or None for a combo, which is of no market."""
+    token = scalars.token(told.token_id, where="position.token")
+    if is_combo(token):
+        return None
+    if not 0 <= told.outcome_index < _NO_OUTCOME:
+        raise WireError("no outcome", where="position.outcome_index", seen=told.outcome_index)
+    return PositionReport(
+        wallet=scalars.wallet(told.proxy_wallet, where="position.wallet"),
+        condition=scalars.condition(told.condition_id, where="position.condition"),
+        token=token,
+        outcome=told.outcome_index,
+        size=scalars.size_from_double(told.current_size, where="position.current_size"),
+        average_price=scalars.valuation(told.avg_price, where="position.avg_price"),
+        current_price=scalars.valuation(told.current_price, where="position.current_price"),
+    )
+
+
+def is_position_id(token: TokenId) -> bool:
+    """Tell whether a token is of a Protocol-V2 market: its id has 64 reserved zero bits."""
+    return int(token) & _V2_RESERVED_BITS == 0
+
+
+def is_combo(token: TokenId) -> bool:
+    """Tell whether a token is a multi-leg product, which never trades on a book."""
+    return is_position_id(token) and int(token) >> 248 == _COMBO_MODULE
+
+
+def level(price: str, size: str, *, where: str) -> Level:
+    """Return one level; its size may be zero only in a change."""
+    return (
+        scalars.price(price, where=f"{where}.price"),
+        Shares(scalars.amount(size, where=f"{where}.size")),
+    )
+
+
+def best_price(text: str | None, *, where: str) -> Price | Literal["empty"] | None:
+    """Return the best price a change reports, "empty" for a side without one, None if untold."""
+    if text is None or text == "":
+        return None
+    micro = scalars.amount(text, where=where)
+    return Price(micro) if 0 < micro < MICRO else "empty"
+
+
+def _levels(told: list[wire.Level] | None, *, where: str, best_first: bool) -> tuple[Level, ...]:
+    levels = [level(entry.price, entry.size, where=where) for entry in told or ()]
+    levels.sort(reverse=best_first)
+    if any(size == 0 for _, size in levels):
+        raise WireError("a level without size", where=where)
+    if len({price for price, _ in levels}) != len(levels):
+        raise WireError("two levels at one price", where=where)
+    return tuple(levels)
+
+
+def _tick(text: str | None, known: Price | None) -> Price:
+    if not text and known is not None:
+        return known
+    return scalars.price(text, where="tick_size")
+
+
+def _protocol(version: str | None, token: TokenId) -> Protocol:
+    if version is None:
+        return "v2" if is_position_id(token) else "v1"
+    if version == "v1":
+        return "v1"
+    if version == "v2":
+        return "v2"
+    raise WireError("unknown version", where="/clob-markets.v", seen=version)
+
+
+def _exponent(told: Decimal | None) -> int:
+    if told is None:
+        return 1
+    if told not in {Decimal(0), Decimal(1), Decimal(2), Decimal(3), Decimal(4)}:
+        raise WireError("not a small whole number", where="/clob-markets.fd.e", seen=told)
+    return int(told)
+
+
+def _event_slug(gamma: wire.GammaMarket) -> str:
+    return next((event.slug for event in gamma.events or () if event.slug), "")
+
+
+def _is_combo_row(told: wire.ActivityRow | wire.RtdsRow) -> bool:
+    if isinstance(told, wire.ActivityRow) and told.is_combo:
+        return True
+    if not told.token_id:
+        return False
+    return is_combo(scalars.token(told.token_id, where="activity.token"))
+
+
+def _outcome(index: int | None) -> Literal[0, 1] | None:
+    if index is None or index == _NO_OUTCOME:
+        return None
+    if index not in {0, 1}:
+        raise WireError("no outcome of a binary market", where="activity.outcome", seen=index)
+    return 0 if index == 0 else 1
+
+
+def _fill_price(told: Decimal | None) -> Price:
+    return scalars.price_derived(told, where="activity.price")

@@ -1,0 +1,192 @@
+"""What anybody may ask the venue: time, books, markets, and what wallets did and hold."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from shared.domain.book import Book
+from shared.domain.ids import ConditionId, TokenId, Wallet
+from shared.domain.market import Market
+from shared.domain.observations import Activity, PositionReport
+from shared.domain.units import NS_PER_S
+from shared.polymarket import parse, scalars, wire
+from shared.polymarket.errors import Garbage, VenueError, WireError
+from shared.polymarket.transport import Call, Http
+from shared.polymarket.urls import PRODUCTION, VenueUrls
+
+BOOKS_MAX: Final = 100  # tokens in one request for books
+PAGES_MAX: Final = 2_000  # of one listing; more is an error, never a silent end
+_JSON: Final = {"Content-Type": "application/json"}
+# CLOSED is left out: it lists what is no longer held. Together these are every holding.
+_HELD: Final = ("OPEN", "REDEEMABLE", "REDEEMABLE_LOST", "MERGEABLE")
+
+
+class PublicVenue:
+    """The calls that need no account. Each raises a VenueError instead of guessing."""
+
+    def __init__(
+        self, http: Http, *, now_ns: Callable[[], int], urls: VenueUrls = PRODUCTION
+    ) -> None:
+        self._http = http
+        self._now_ns = now_ns
+        self._urls = urls
+
+    async def time(self) -> int:
+        """Return the venue's time in ns; it tells whole seconds."""
+        return wire.decode(await self._clob("/time"), int, where="/time") * NS_PER_S
+
+    async def version(self) -> int:
+        """Return the order version the exchange accepts."""
+        return wire.decode(await self._clob("/version"), wire.Version, where="/version").version
+
+    async def book(self, token: TokenId) -> Book:
+        """Return a token's book; NotFound for an unknown token and for a resolved market."""
+        body = await self._clob("/book", params={"token_id": token})
+        book = parse.rest_book(body, now_ns=self._now_ns())
+        if book.token != token:
+            raise WireError("book of another token", where="/book", seen=book.token)
+        return book
+
+    async def books(self, tokens: Sequence[TokenId]) -> list[Book]:
+        """Return the books there are; tokens without one are missing."""
+        books: list[Book] = []
+        for start in range(0, len(tokens), BOOKS_MAX):
+            some = tokens[start : start + BOOKS_MAX]
+            asked = msgspec.json.encode([{"token_id": token} for token in some])
+            body = await self._clob("/books", method="POST", body=asked)
+            pieces = wire.decode(body, list[msgspec.Raw], where="/books")
+            books += [parse.rest_book(bytes(it), now_ns=self._now_ns()) for it in pieces]
+        return books
+
+    async def market(self, condition: ConditionId) -> Market:
+        """Return a market's terms from the CLOB, named and dated by Gamma if it answers."""
+        body = await self._clob(f"/clob-markets/{condition}", endpoint="/clob-markets/{condition}")
+        told = wire.decode(body, wire.ClobMarket, where="/clob-markets")
+        as_of_ns = self._now_ns()
+        try:
+            gamma = await self._gamma_market(condition)
+            market = parse.market(told, gamma, as_of_ns=as_of_ns)
+        except VenueError:
+            market = parse.market(told, as_of_ns=as_of_ns)
+        if market.condition != condition:
+            raise WireError("another market", where="/clob-markets", seen=market.condition)
+        return market
+
+    async def markets_by_token(self, token: TokenId) -> ConditionId:
+        """Return the market a token belongs to."""
+        endpoint = "/markets-by-token/{token}"
+        body = await self._clob(f"/markets-by-token/{token}", endpoint=endpoint)
+        told = wire.decode(body, wire.TokenMarket, where=endpoint)
+        return scalars.condition(told.condition_id, where=endpoint)
+
+    async def activity(
+        self, wallet: Wallet, *, start_s: int, end_s: int | None = None, limit: int = 500
+    ) -> AsyncIterator[list[Activity | Garbage]]:
+        """Give what a wallet did since ``start_s`` (block time), oldest first, page by page.
+
+        A row that cannot be read is given as Garbage in its place. A listing that does not
+        move on, or goes back in time, raises WireError: the reader must not call it complete.
+        """
+        window = {"start": str(start_s)} | ({} if end_s is None else {"end": str(end_s)})
+        params = {"user": wallet, "limit": str(limit), "sort_direction": "ASC", **window}
+        last_ns = 0
+        async for rows in self._pages("/v2/activity", params):
+            page = [self._activity_row(row, wallet) for row in rows]
+            told = [row for row in page if row is not None]
+            times = [row.venue_ns for row in told if isinstance(row, Activity)]
+            if times and min(times) < last_ns:
+                raise WireError("a page goes back in time", where="/v2/activity", seen=min(times))
+            last_ns = max(times, default=last_ns)
+            yield told
+
+    async def positions(self, wallet: Wallet) -> list[PositionReport]:
+        """Return everything a wallet holds, down to the last micro-share the venue shows."""
+        held: dict[TokenId, PositionReport] = {}
+        for status in _HELD:
+            params = {"user": wallet, "status": status, "filter_amount": "0", "limit": "500"}
+            async for rows in self._pages("/v2/positions", params):
+                for row in rows:
+                    told = wire.decode(row, wire.PositionRow, where="/v2/positions")
+                    report = parse.position(told)
+                    if report is None:
+                        continue
+                    if report.wallet != wallet:
+                        raise WireError("another wallet", where="/v2/positions", seen=report.wallet)
+                    held[report.token] = report
+        return list(held.values())
+
+    def _activity_row(self, row: msgspec.Raw, wallet: Wallet) -> Activity | Garbage | None:
+        try:
+            told = wire.decode(row, wire.ActivityRow, where="/v2/activity")
+            activity = parse.activity(told, now_ns=self._now_ns())
+        except WireError as e:
+            return Garbage.of(e)
+        if activity and activity.wallet != wallet:
+            other = WireError("another wallet", where="/v2/activity", seen=activity.wallet)
+            return Garbage.of(other)
+        return activity
+
+    async def _pages(
+        self, path: str, params: Mapping[str, str]
+    ) -> AsyncIterator[list[msgspec.Raw]]:
+        """Give the pages of a Data API listing, each read past the CDN's cache."""
+        cursor: dict[str, str] = {}
+        seen: set[str] = set()
+        previous: list[bytes] = []
+        for _ in range(PAGES_MAX):
+            fresh = {"_": str(self._now_ns())}
+            body = await self._http.send(
+                Call(
+                    endpoint=path,
+                    url=self._urls.data + path,
+                    params={**params, **cursor, **fresh},
+                )
+            )
+            page = wire.decode(body, wire.DataPage, where=path)
+            rows = [bytes(row) for row in page.data or ()]
+            if rows == previous and len(set(rows)) > 1:
+                raise WireError("the same page again", where=path, seen=rows[0])
+            yield page.data or []
+            following = page.pagination.next_cursor
+            if page.pagination.has_more != bool(following):
+                raise WireError("has_more and next_cursor disagree", where=path, seen=following)
+            if not following:
+                return
+            if following in seen:
+                raise WireError("the same cursor again", where=path, seen=following)
+            seen.add(following)
+            previous, cursor = rows, {"cursor": following}
+        raise WireError(f"more than {PAGES_MAX} pages", where=path, seen=params.get("user", ""))
+
+    async def _gamma_market(self, condition: ConditionId) -> wire.GammaMarket | None:
+        body = await self._http.send(
+            Call(
+                endpoint="/markets/keyset",
+                url=f"{self._urls.gamma}/markets/keyset",
+                params={"condition_ids": condition},
+            )
+        )
+        page = wire.decode(body, wire.GammaPage, where="/markets/keyset")
+        return page.markets[0] if page.markets else None
+
+    async def _clob(
+        self,
+        path: str,
+        *,
+        endpoint: str = "",
+        method: str = "GET",
+        params: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> bytes:
+        """Send a public call; none of them changes anything, so each may be repeated."""
+        return await self._http.send(
+            Call(
+                endpoint=endpoint or path,
+                url=self._urls.clob + path,
+                method=method,
+                params=params or {},
+                headers=_JSON if body else {},
+                body=body,
+            )
+        )

@@ -1,0 +1,133 @@
+"""The one place that speaks HTTP: deadlines, bounded retries of reads, and one error tree."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+import msgspec
+
+from shared.polymarket.errors import (
+    Throttled,
+    TransportError,
+    Unavailable,
+    VenueError,
+    failure,
+)
+
+OnCall = Callable[[str, float, int], None]  # endpoint, seconds, HTTP status or 0 for no answer
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a call may take; what is not known by then counts as not answered."""
+
+    deadline_s: float = 8.0  # the whole call with its retries
+    attempt_s: float = 3.0
+    attempts: int = 3  # of a read; anything that changes something is sent once
+    backoff_base_s: float = 0.1
+    backoff_cap_s: float = 2.0  # a venue that wants a longer wait gets no retry
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request; ``endpoint`` names it in errors and metrics, without ids or secrets."""
+
+    endpoint: str
+    url: str
+    method: str = "GET"
+    params: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    is_read: bool = True
+
+
+class Http:
+    """Calls over one connection pool."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        rng: random.Random,
+        patience: Patience | None = None,
+        on_call: OnCall | None = None,
+    ) -> None:
+        self._client = client
+        self._rng = rng
+        self._patience = patience or Patience()
+        self._on_call = on_call or (lambda *_: None)
+
+    async def send(self, call: Call) -> bytes:
+        """Return the body of a 2xx answer, or raise a VenueError."""
+        try:
+            async with asyncio.timeout(self._patience.deadline_s):
+                return await self._persist(call)
+        except TimeoutError:
+            raise TransportError(call.endpoint, "deadline passed") from None
+
+    async def _persist(self, call: Call) -> bytes:
+        left = self._patience.attempts if call.is_read else 1
+        bound_s = self._patience.backoff_base_s
+        while True:
+            left -= 1
+            try:
+                return await self._attempt(call)
+            except (TransportError, Throttled, Unavailable) as e:
+                told_s = 0.0 if isinstance(e, TransportError) else e.retry_after_s or 0.0
+                if left <= 0 or told_s > self._patience.backoff_cap_s:
+                    raise
+                await asyncio.sleep(told_s + self._rng.uniform(0, bound_s))
+            bound_s = min(self._patience.backoff_cap_s, bound_s * 2)
+
+    async def _attempt(self, call: Call) -> bytes:
+        clock = asyncio.get_running_loop().time
+        began_s, status = clock(), 0
+        try:
+            async with asyncio.timeout(self._patience.attempt_s):
+                answer = await self._client.request(
+                    call.method,
+                    call.url,
+                    params=dict(call.params) or None,
+                    headers=dict(call.headers),
+                    content=call.body or None,
+                )
+            status = answer.status_code
+        except TimeoutError:
+            raise TransportError(call.endpoint, "timed out") from None
+        except httpx.HTTPError as e:
+            raise TransportError(call.endpoint, type(e).__name__) from None
+        finally:
+            self._on_call(call.endpoint, clock() - began_s, status)
+        if 200 <= status < 300:
+            return answer.content
+        raise _failed(call, answer)
+
+
+def _failed(call: Call, answer: httpx.Response) -> VenueError:
+    return failure(
+        call.endpoint, status=answer.status_code, headers=answer.headers, body=answer.content
+    )
+
+
+def connect_http(
+    *, rng: random.Random, patience: Patience | None = None, on_call: OnCall | None = None
+) -> Http:
+    """Return calls over a pool that lives as long as the process."""
+    patience = patience or Patience()
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=60)
+    client = httpx.AsyncClient(timeout=patience.attempt_s, limits=limits)
+    return Http(client, rng=rng, patience=patience, on_call=on_call)
+
+
+@asynccontextmanager
+async def open_http(
+    *,
+    rng: random.Random,
+    patience: Patience | None = None,
+    on_call: OnCall | None = None,
+) -> AsyncIterator[Http]:
+    """Open a connection pool for as long as the context lasts."""
+    patience = patience or Patience()
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=60)
+    async with httpx.AsyncClient(timeout=patience.attempt_s, limits=limits) as client:
+        yield Http(client, rng=rng, patience=patience, on_call=on_call)

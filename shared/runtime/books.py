@@ -1,0 +1,69 @@
+"""Markets and books as risk and the executor read them: from the views, or asked for anew."""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import nats
+from nats.aio.client import Client
+
+from shared.domain.book import Book
+from shared.domain.freshness import age_ns
+from shared.domain.ids import ConditionId, TokenId
+from shared.domain.market import Market
+from shared.domain.units import NS_PER_S
+from shared.domain.views import book_key, decode, market_key
+from shared.runtime.clock import Clock
+from shared.runtime.logs import log
+from shared.runtime.ports import Store
+
+REFRESH: Final = "rpc.book.refresh"  # the ingester answers: a token's Book or a condition's Market
+_MARKET_CACHED_NS: Final = 5 * NS_PER_S
+_logger = logging.getLogger(__name__)
+
+
+class Books:
+    """Reads markets and books from the views, and asks the ingester where they are too old."""
+
+    def __init__(self, store: Store, client: Client, clock: Clock, *, deadline_s: float) -> None:
+        self._store, self._client, self._clock = store, client, clock
+        self._deadline_s = deadline_s
+        self._markets: dict[ConditionId, Market] = {}
+
+    async def market(self, condition: ConditionId) -> Market | None:
+        cached = self._markets.get(condition)
+        if cached and age_ns(cached.as_of_ns, self._clock.now_ns()) < _MARKET_CACHED_NS:
+            return cached
+        (found,) = await self._store.read_views([market_key(condition)])
+        market = decode(found, Market)
+        if market is not None:
+            self._markets[condition] = market
+        return market
+
+    async def books(self, tokens: Sequence[TokenId], *, age_ns_max: int) -> tuple[Book | None, ...]:
+        """Return the books, each from REST where its view is missing, doubted or too old."""
+        found = await self._store.read_views([book_key(token) for token in tokens])
+        books = [decode(data, Book) for data in found]
+        now_ns = self._clock.now_ns()
+        for at, (token, book) in enumerate(zip(tokens, books, strict=True)):
+            if book is None or not book.trusted or age_ns(book.seen_ns, now_ns) > age_ns_max:
+                books[at] = await self._refreshed(token) or book
+        return tuple(books)
+
+    async def _refreshed(self, token: TokenId) -> Book | None:
+        return decode(await self._ask({"token": token}), Book)
+
+    async def introduce(self, condition: ConditionId) -> Market | None:
+        """Ask the ingester for a market nobody looked at before."""
+        return decode(await self._ask({"condition": condition}), Market)
+
+    async def _ask(self, request: dict[str, str]) -> bytes | None:
+        try:
+            reply = await self._client.request(
+                REFRESH, msgspec.json.encode(request), timeout=self._deadline_s
+            )
+        except (TimeoutError, nats.errors.Error) as e:
+            log(_logger, logging.WARNING, "refresh_failed", reason=type(e).__name__, **request)
+            return None
+        return reply.data or None

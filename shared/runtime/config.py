@@ -1,0 +1,334 @@
+"""One TOML file, a table a service, as frozen structs that are checked once, at start.
+
+Every key carries its unit. Money is written in dollars, dollars a share or shares, as a decimal
+number or text, and becomes the domain's integer micro-units here, exactly: ``trade_usd_max = 50``
+is the field ``trade_usd_max == Usd(50_000_000)``. A default in this file is in micro-units too.
+
+Secrets are not in the file. ``load`` reads no secret; it takes four addresses from the
+environment where they are set: DRIFTLESS_NATS_URL, DRIFTLESS_REDIS_URL, DRIFTLESS_LOCAL_URL and
+OTEL_EXPORTER_OTLP_ENDPOINT (the file wins over the last one).
+"""
+
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shared.domain import ids
+from shared.domain.ids import Wallet
+from shared.domain.units import DUST, MICRO, Bps, Price, Shares, Usd, format_micro
+from shared.runtime.secrets import NATS_PASSWORD, REDIS_PASSWORD, read_private_key, read_secret
+from shared.runtime.secrets import Secret as Secret
+from shared.runtime.secrets import SecretError as SecretError
+from shared.runtime.sections import ConfigError as ConfigError
+from shared.runtime.sections import FieldError, Range, Section, build
+
+_USD_MAX: Final = 1_000_000_000 * MICRO  # a billion dollars is a typing error
+_VENUE_HOST: Final = "polymarket.com"
+
+
+Ms = Annotated[int, Range(1, 86_400_000)]
+OptionalMs = Annotated[int, Range(0, 86_400_000)]
+Seconds = Annotated[int, Range(1, 31_536_000)]
+Deadline = Annotated[int, Range(1, 120)]
+Count = Annotated[int, Range(1, 1_000)]
+BpsOf = Annotated[Bps, Range(0, 10_000)]
+PositiveUsd = Annotated[Usd, Range(1, _USD_MAX)]
+CapUsd = Annotated[Usd, Range(0, _USD_MAX)]
+Probability = Annotated[Price, Range(0, MICRO)]
+
+
+class AccountConfig(Section, frozen=True):
+    wallet: Wallet  # the funder: where the collateral and the shares are
+    signature_type: Annotated[int, Range(0, 3)] = 0  # 0 EOA, 1 proxy, 2 safe, 3 deposit wallet
+    key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _canonical_wallet(self)
+
+
+class NatsConfig(Section, frozen=True):
+    url: str = "nats://127.0.0.1:4222"  # the user name is the service's name
+    connect_timeout_s: Deadline = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_url("url", self.url, ("nats", "tls"))
+
+
+class RedisConfig(Section, frozen=True):
+    url: str = "redis://127.0.0.1:6379/0"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_url("url", self.url, ("redis", "rediss", "unix"))
+
+
+class VenueConfig(Section, frozen=True):
+    """Where the venue answers; an address left out is the local venue's or production's."""
+
+    local_url: str | None = None
+    clob_url: str = ""
+    data_url: str = ""
+    gamma_url: str = ""
+    market_ws_url: str = ""
+    user_ws_url: str = ""
+    activity_ws_url: str = ""
+    deadline_s: Deadline = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.local_url is not None:
+            _check_url("local_url", self.local_url, ("http",))
+        for name, address in _addresses(self.local_url).items():
+            if not getattr(self, name):
+                msgspec.structs.force_setattr(self, name, address)
+            schemes = ("ws", "wss") if name.endswith("_ws_url") else ("http", "https")
+            _check_url(name, getattr(self, name), schemes)
+
+
+class TelemetryConfig(Section, frozen=True):
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    otlp_endpoint: str = ""
+    sample_ratio: Annotated[float, Range(0, 1)] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.otlp_endpoint:
+            _check_url("otlp_endpoint", self.otlp_endpoint, ("http", "https"))
+
+
+class LeaderConfig(Section, frozen=True):
+    wallet: Wallet
+    name: str = ""
+    sizing: Literal["fixed", "proportional"] = "fixed"
+    trade_usd: PositiveUsd = Usd(10 * MICRO)  # fixed: dollars an intent
+    ratio_bps: Annotated[Bps, Range(1, 100_000)] = Bps(100)  # proportional: of the leader's
+    quiet_ms: Ms | None = None
+    age_max_ms: Ms | None = None
+    flush_usd: PositiveUsd | None = None
+    leader_usd_max: CapUsd | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _canonical_wallet(self)
+
+
+class IngesterConfig(Section, frozen=True):
+    poll_interval_ms: Annotated[int, Range(100, 3_600_000)] = 5_000
+    poll_overlap_s: Seconds = 60
+    backfill_s: Annotated[int, Range(0, 31_536_000)] = 0
+    activity_silence_s: Seconds = 15
+    book_silence_s: Seconds = 30
+    book_flush_ms: Ms = 50
+    market_refresh_s: Seconds = 300
+    refresh_deadline_ms: Ms = 1_500
+
+
+class AggregatorConfig(Section, frozen=True):
+    quiet_ms: Ms = 2_000
+    age_max_ms: Ms = 10_000
+    flush_usd: PositiveUsd = Usd(500 * MICRO)
+    flush_on_reduction: bool = True
+    dust_shares: Annotated[Shares, Range(0, 1_000 * MICRO)] = DUST
+    tick_ms: Ms = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_window(self.quiet_ms, self.age_max_ms)
+
+
+class RiskConfig(Section, frozen=True):
+    tick_ms: Ms = 250
+    entry_age_ms_max: Ms = 30_000
+    book_age_ms_max: Ms = 5_000
+    book_dead_ms: Ms = 60_000
+    market_age_s_max: Seconds = 900
+    account_age_ms_max: Ms = 60_000
+    slippage_bps_max: BpsOf = Bps(200)
+    price_moved_bps_max: BpsOf = Bps(500)
+    price_min: Probability = Price(20_000)
+    price_max: Probability = Price(980_000)
+    trade_usd_max: CapUsd = Usd(50 * MICRO)
+    leader_usd_max: CapUsd = Usd(500 * MICRO)
+    market_usd_max: CapUsd = Usd(200 * MICRO)
+    event_usd_max: CapUsd = Usd(400 * MICRO)
+    total_usd_max: CapUsd = Usd(2_000 * MICRO)
+    daily_loss_usd_max: CapUsd = Usd(200 * MICRO)
+    end_s_min: Annotated[int, Range(0, 31_536_000)] = 0
+    drift_usd_max: CapUsd = Usd(50 * MICRO)
+    rejects_max: Count = 10
+    rejects_window_s: Seconds = 60
+    retry_ms: Ms = 1_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.price_min >= self.price_max:
+            shown = format_micro(self.price_min)
+            raise FieldError("price_min", shown, "must be below price_max")
+        if self.book_age_ms_max > self.book_dead_ms:
+            problem = "must not exceed book_dead_ms: a book is stale before it is dead"
+            raise FieldError("book_age_ms_max", self.book_age_ms_max, problem)
+
+
+class ExecutorConfig(Section, frozen=True):
+    tick_ms: Ms = 250
+    order_ttl_ms: Ms = 5_000
+    post_deadline_s: Deadline = 5
+    lookup_attempts: Count = 3
+    lookup_interval_ms: Ms = 2_000
+    poll_interval_ms: Annotated[int, Range(100, 3_600_000)] = 5_000
+    poll_overlap_s: Seconds = 120
+    book_age_ms_max: Ms = 2_000
+
+
+class ReconcilerConfig(Section, frozen=True):
+    interval_ms: Annotated[int, Range(100, 86_400_000)] = 10_000
+    confirmations: Annotated[int, Range(1, 10)] = 2
+    grace_ms: OptionalMs = 15_000
+    dust_shares: Annotated[Shares, Range(0, 1_000 * MICRO)] = DUST
+
+
+class Config(Section, frozen=True):
+    mode: Literal["demo", "paper", "live"]
+    account: AccountConfig
+    nats: NatsConfig = msgspec.field(default_factory=NatsConfig)
+    redis: RedisConfig = msgspec.field(default_factory=RedisConfig)
+    venue: VenueConfig = msgspec.field(default_factory=VenueConfig)
+    telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
+    leaders: tuple[LeaderConfig, ...] = ()
+    ingester: IngesterConfig = msgspec.field(default_factory=IngesterConfig)
+    aggregator: AggregatorConfig = msgspec.field(default_factory=AggregatorConfig)
+    risk: RiskConfig = msgspec.field(default_factory=RiskConfig)
+    executor: ExecutorConfig = msgspec.field(default_factory=ExecutorConfig)
+    reconciler: ReconcilerConfig = msgspec.field(default_factory=ReconcilerConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_mode(self.mode, self.venue)
+        seen = {self.account.wallet}
+        for at, leader in enumerate(self.leaders):
+            if leader.wallet in seen:
+                problem = "is listed twice, or is our own account: follow a wallet once"
+                raise FieldError(f"leaders[{at}].wallet", leader.wallet, problem)
+            seen.add(leader.wallet)
+            _check_window(
+                leader.quiet_ms or self.aggregator.quiet_ms,
+                leader.age_max_ms or self.aggregator.age_max_ms,
+                f"leaders[{at}].",
+            )
+
+
+def load(path: str | Path, *, environ: Mapping[str, str]) -> Config:
+    """Return the checked settings of a file, or raise ConfigError naming the key and the cure."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        table = tomllib.loads(text, parse_float=Decimal)
+    except OSError as e:
+        problem = f"cannot be read ({e.strerror}): pass --config PATH or set DRIFTLESS_CONFIG"
+        raise ConfigError(str(path), None, problem) from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(str(path), None, f"is not valid TOML: {e}") from e
+    try:
+        return build(Config, _with_environ(table, environ))
+    except ConfigError as e:
+        raise ConfigError(e.key, e.value, e.problem, str(path)) from None
+
+
+def config_hash(config: Config) -> str:
+    """Return 32 hex digits that are the same for the same settings; no secret enters them."""
+    data = msgspec.json.encode(config, order="deterministic")
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def load_private_key(config: Config, environ: Mapping[str, str]) -> Secret:
+    """Return the signing key; for the executor alone. Raises SecretError, which never shows it."""
+    return read_private_key(environ, config.account.key_file)
+
+
+def nats_password(environ: Mapping[str, str]) -> Secret | None:
+    """Return this service's bus password; None means a server without authentication."""
+    return read_secret(environ, NATS_PASSWORD)
+
+
+def redis_password(environ: Mapping[str, str]) -> Secret | None:
+    """Return the store's password; None means a server without authentication."""
+    return read_secret(environ, REDIS_PASSWORD)
+
+
+def _with_environ(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    for section, key, name in (
+        ("nats", "url", "DRIFTLESS_NATS_URL"),
+        ("redis", "url", "DRIFTLESS_REDIS_URL"),
+        ("venue", "local_url", "DRIFTLESS_LOCAL_URL"),
+    ):
+        if environ.get(name) and isinstance(table.setdefault(section, {}), dict):
+            table[section][key] = environ[name]
+    endpoint = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    telemetry = table.setdefault("telemetry", {})
+    if endpoint and isinstance(telemetry, dict) and not telemetry.get("otlp_endpoint"):
+        telemetry["otlp_endpoint"] = endpoint
+    return table
+
+
+def _canonical_wallet(section: AccountConfig | LeaderConfig) -> None:
+    try:
+        msgspec.structs.force_setattr(section, "wallet", ids.wallet(section.wallet))
+    except ValueError:
+        problem = "must be 0x and 40 hex digits"
+        raise FieldError("wallet", section.wallet, problem) from None
+
+
+def _check_window(quiet_ms: int, age_max_ms: int, path: str = "") -> None:
+    if quiet_ms > age_max_ms:
+        problem = f"must not exceed age_max_ms = {age_max_ms}"
+        raise FieldError(f"{path}quiet_ms", quiet_ms, problem)
+
+
+def _check_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not (parts.netloc or parts.scheme == "unix"):
+        raise FieldError(field, url, f"must be an address that begins with {schemes[0]}://")
+    if "@" in parts.netloc:
+        raise FieldError(field, "(hidden)", "must hold no password: set it in the environment")
+
+
+def _check_mode(mode: str, venue: VenueConfig) -> None:
+    for name in _addresses(None):
+        url = getattr(venue, name)
+        local = venue.local_url is not None or urlsplit(url).scheme not in ("https", "wss")
+        if mode == "live" and local:
+            shown = venue.local_url or url
+            raise FieldError("venue", shown, "live mode needs the venue's own https and wss")
+    host = urlsplit(venue.clob_url).hostname or ""
+    if mode != "live" and (host == _VENUE_HOST or host.endswith(f".{_VENUE_HOST}")):
+        problem = f"{mode} mode must not send orders there: set venue.local_url"
+        raise FieldError("venue.clob_url", venue.clob_url, problem)
+
+
+def _addresses(local_url: str | None) -> dict[str, str]:
+    if local_url is None:
+        return {
+            "clob_url": "https://clob.polymarket.com",
+            "data_url": "https://data-api.polymarket.com",
+            "gamma_url": "https://gamma-api.polymarket.com",
+            "market_ws_url": "wss://ws-subscriptions-clob.polymarket.com/ws/market",
+            "user_ws_url": "wss://ws-subscriptions-clob.polymarket.com/ws/user",
+            "activity_ws_url": "wss://ws-live-data.polymarket.com",
+        }
+    base = local_url.rstrip("/")
+    stream = "ws" + base.removeprefix("http")
+    return {
+        "clob_url": base,
+        "data_url": base,
+        "gamma_url": base,
+        "market_ws_url": f"{stream}/ws/market",
+        "user_ws_url": f"{stream}/ws/user",
+        "activity_ws_url": f"{stream}/rtds",
+    }

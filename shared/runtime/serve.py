@@ -1,0 +1,232 @@
+"""One service process: its connections, its share of the lanes, its orderly end."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+import redis.asyncio as redis
+import uvloop
+from nats.aio.client import Client
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+
+from shared.domain.ids import PARTITIONS
+from shared.polymarket.urls import VenueUrls
+from shared.runtime import bus
+from shared.runtime.clock import SystemClock
+from shared.runtime.config import (
+    Config,
+    ConfigError,
+    config_hash,
+    load,
+    nats_password,
+    redis_password,
+)
+from shared.runtime.health import liveness
+from shared.runtime.lease import RENEW_S, LeaseLostError, NatsLease, NatsLeases
+from shared.runtime.logs import log as log_event
+from shared.runtime.logs import setup_logging
+from shared.runtime.ports import FencedError, GapError, Lane, UndecodableError
+from shared.runtime.runner import LaneRunner, Ports, Service, Shell, run_until_stopped
+from shared.runtime.store import RedisStore
+from shared.runtime.telemetry import Tracing, setup_tracing, traceparent
+
+S = TypeVar("S")
+
+_START_DEADLINE_S: Final = 30.0
+_EXPECTED_ENDS: Final = (FencedError, LeaseLostError, GapError, UndecodableError)
+
+log = logging.getLogger(__name__)
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a composition root builds its shells from."""
+
+    config: Config
+    client: Client
+    ports: Ports
+    store: RedisStore
+    tracing: Tracing
+    instance: str
+
+
+class Built(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
+    """A service ready to run: its core, a shell for each lane, the lanes it may hold."""
+
+    service: Service[S]
+    make_shell: Callable[[Lane], Shell[S]]
+    partitions: tuple[int, ...] = tuple(range(PARTITIONS))
+    background: Sequence[Callable[[], Any]] = ()  # coroutine functions that live with the process
+
+
+def urls_of(config: Config) -> VenueUrls:
+    """Return where the venue answers, as its client takes it."""
+    venue = config.venue
+    return VenueUrls(
+        clob=venue.clob_url,
+        data=venue.data_url,
+        gamma=venue.gamma_url,
+        market_ws=venue.market_ws_url,
+        user_ws=venue.user_ws_url,
+        activity_ws=venue.activity_ws_url,
+    )
+
+
+def main(name: str, build: Callable[[Context], Built[Any]]) -> None:
+    """Run a service until SIGTERM or SIGINT; exit 0 in order, 1 to be restarted."""
+    if sys.flags.optimize:
+        sys.exit("driftless: started with -O, but its assertions guard money: start it without")
+    parser = argparse.ArgumentParser(prog=f"python -m services.{name}")
+    parser.add_argument("--config", type=Path, default=os.environ.get("DRIFTLESS_CONFIG"))
+    arguments = parser.parse_args()
+    if arguments.config is None:
+        parser.error("--config PATH (or DRIFTLESS_CONFIG) says which configuration to run with")
+    try:
+        config = load(arguments.config, environ=os.environ)
+    except ConfigError as e:
+        sys.exit(f"{name}: {e}")
+    setup_logging(name, config.telemetry.log_level)
+    try:
+        uvloop.run(_run(name, config, build))
+    except BaseExceptionGroup as group:
+        for leaf in _leaves(group):
+            _report(leaf)
+        sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for e in group.exceptions:
+        found += _leaves(e) if isinstance(e, BaseExceptionGroup) else [e]
+    return found
+
+
+def _report(e: BaseException) -> None:
+    if isinstance(e, _EXPECTED_ENDS):
+        log_event(log, logging.WARNING, "service_ends", cause=type(e).__name__, detail=str(e))
+    else:
+        log.error("service_died", exc_info=e)
+
+
+async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    tracing = setup_tracing(name, config, os.environ)
+    client = await _connect_nats(name, config)
+    store = RedisStore(_connect_redis(config))
+    instance = f"{name}-{os.getpid()}-{client.client_id}"
+    ports = Ports(
+        ledger=bus.NatsLedger(client, traceparent=traceparent),
+        store=store,
+        clock=SystemClock(),
+        observer=tracing,
+    )
+    context = Context(
+        config=config, client=client, ports=ports, store=store, tracing=tracing, instance=instance
+    )
+    log_event(log, logging.INFO, "service_started", instance=instance, config=config_hash(config))
+    try:
+        built = build(context)
+        await _Lanes(built, context, stopping).run()
+    finally:
+        tracing.shutdown()
+        await client.close()
+    log_event(log, logging.INFO, "service_stopped", instance=instance)
+
+
+async def _connect_nats(name: str, config: Config) -> Client:
+    password = nats_password(os.environ)
+    client = await bus.connect(
+        config.nats.url,
+        service=name,
+        password=password.reveal() if password else None,
+        on_error=lambda e: log_event(log, logging.WARNING, "nats_error", detail=repr(e)),
+    )
+    await bus.wait_until_provisioned(client, deadline_s=_START_DEADLINE_S)
+    return client
+
+
+def _connect_redis(config: Config) -> "redis.Redis":
+    password = redis_password(os.environ)
+    return redis.Redis.from_url(
+        config.redis.url,
+        password=password.reveal() if password else None,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 4),
+    )
+
+
+class _Lanes:
+    """Holds this instance's fair share of a service's lanes and runs each while it is held."""
+
+    def __init__(self, built: Built[Any], context: Context, stopping: asyncio.Event) -> None:
+        self._built, self._context, self._stopping = built, context, stopping
+        self._leases = NatsLeases(
+            context.client, service=built.service.name, instance=context.instance
+        )
+        self._held: dict[int, asyncio.Event] = {}
+        self._holding: set[asyncio.Task[None]] = set()
+        self._alive = liveness(os.environ)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(work()) for work in self._built.background]
+            while not self._stopping.is_set():
+                await self._balance(group)
+                self._alive.beat()
+                try:
+                    async with asyncio.timeout(RENEW_S / 2):
+                        await self._stopping.wait()
+                except TimeoutError:
+                    continue
+            for stop in self._held.values():
+                stop.set()
+            if self._holding:
+                await asyncio.wait(self._holding)
+            for task in background:
+                task.cancel()
+
+    async def _balance(self, group: asyncio.TaskGroup) -> None:
+        """Take free lanes up to our share; give back what is beyond it."""
+        await self._leases.announce()
+        instances = await self._leases.members()
+        partitions = self._built.partitions
+        share = -(-len(partitions) // instances)
+        surplus = len(self._held) - share
+        for partition in sorted(self._held, reverse=True)[: max(0, surplus)]:
+            self._held[partition].set()
+        for partition in partitions:
+            if len(self._held) >= share:
+                return
+            if partition in self._held:
+                continue
+            lane = Lane(self._built.service.name, partition)
+            lease = await self._leases.take(lane)
+            if lease is not None:
+                stop = self._held[partition] = asyncio.Event()
+                task = group.create_task(self._hold(lane, lease, stop))
+                self._holding.add(task)
+                task.add_done_callback(self._holding.discard)
+
+    async def _hold(self, lane: Lane, lease: NatsLease, stop: asyncio.Event) -> None:
+        shell = self._built.make_shell(lane)
+        runner = LaneRunner(self._built.service, lane, shell, self._context.ports, lease.epoch)
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(lease.hold())
+            await run_until_stopped(runner.run(stop))
+            renewing.cancel()
+        await lease.release()
+        del self._held[lane.partition]
+
+
+__all__ = ["Built", "Context", "main", "urls_of"]

@@ -1,0 +1,79 @@
+"""Snapshots and views in Redis: one function call replaces state, cursor, epoch and views."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import redis.asyncio as redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shared.runtime.ports import Epoch, FencedError, Lane, Saved, StoreAwayError
+
+_LIBRARY: Final = """#!lua name=driftless
+-- KEYS: the lane's hash, then views; ARGV: epoch, cursor, said, state, then the views' values
+redis.register_function('driftless_save', function(keys, args)
+  local held = tonumber(redis.call('HGET', keys[1], 'epoch') or '0')
+  if tonumber(args[1]) < held then
+    return redis.error_reply('FENCED epoch ' .. args[1] .. ' is older than ' .. held)
+  end
+  redis.call('HSET', keys[1],
+    'epoch', args[1], 'cursor', args[2], 'said', args[3], 'state', args[4])
+  for i = 2, #keys do
+    redis.call('SET', keys[i], args[3 + i])
+  end
+  return 1
+end)
+"""
+
+
+def snapshot_key(lane: Lane) -> str:
+    return f"driftless:{lane.service}:{lane.partition:02d}"
+
+
+class RedisStore:
+    """The store on Redis 7 or Valkey; losing it costs a rebuild, never a fact."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+
+    async def load(self, lane: Lane) -> Saved | None:
+        found = await cast(
+            "Awaitable[list[bytes | None]]",
+            self._redis.hmget(snapshot_key(lane), ["state", "cursor", "said", "epoch"]),
+        )
+        state, cursor, said, epoch = found
+        if state is None or cursor is None or said is None or epoch is None:
+            return None
+        return Saved(state, int(cursor), int(said), Epoch(int(epoch)))
+
+    async def save(self, lane: Lane, saved: Saved, views: Mapping[str, bytes]) -> None:
+        keys = [snapshot_key(lane), *views]
+        values: list[Any] = [saved.epoch, saved.cursor, saved.said, saved.state, *views.values()]
+        try:
+            await self._call(keys, values)
+        except (RedisConnectionError, RedisTimeoutError) as e:
+            raise StoreAwayError(str(e)) from e
+        except ResponseError as e:
+            if "FENCED" in str(e):
+                raise FencedError(f"{lane.name}: {e}") from e
+            if "not found" not in str(e).lower():
+                raise
+            # The server is new or was emptied of functions: teach it ours, then say it again.
+            await self._redis.function_load(_LIBRARY, replace=True)
+            await self._call(keys, values)
+
+    async def _call(self, keys: list[str], values: list[Any]) -> None:
+        await self._redis.fcall("driftless_save", len(keys), *keys, *values)
+
+    async def read_views(self, keys: Sequence[str]) -> list[bytes | None]:
+        try:
+            return cast("list[bytes | None]", await self._redis.mget(keys))
+        except (RedisConnectionError, RedisTimeoutError) as e:
+            raise StoreAwayError(str(e)) from e
+
+    async def write_views(self, views: Mapping[str, bytes]) -> None:
+        try:
+            await self._redis.mset(cast("Mapping[Any, Any]", views))
+        except (RedisConnectionError, RedisTimeoutError) as e:
+            raise StoreAwayError(str(e)) from e
