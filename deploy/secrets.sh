@@ -28,6 +28,7 @@ done
 # The private key 1: everybody knows it, so it is worth nothing anywhere but in the paper venue.
 [ -s "$secrets/private_key" ] || printf '%064d\n' 1 > "$secrets/private_key"
 
+rm -f "$secrets/nats.env" "$secrets/redis.conf" # both follow from the passwords
 for user in $users; do
   printf '%s_PASSWORD=%s\n' "$(echo "$user" | tr '[:lower:]' '[:upper:]')" "$(cat "$secrets/$user")"
 done > "$secrets/nats.env"

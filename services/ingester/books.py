@@ -32,9 +32,9 @@ from shared.polymarket.feed import (
     BookMoved,
     FeedEvent,
     MarketFeed,
-    Patience,
     Resolved,
     Resync,
+    Silence,
     TickChanged,
 )
 from shared.polymarket.public import PublicVenue
@@ -178,8 +178,8 @@ class BookKeeper:
         for connection in self._connections:
             if len(connection.feed.tokens) < TOKENS_MAX:
                 return connection
-        patience = Patience(token_ns=self._settings.book_silence_s * NS_PER_S)
-        connection = _Connection(MarketFeed(patience=patience))
+        silence = Silence(token_ns=self._settings.book_silence_s * NS_PER_S)
+        connection = _Connection(MarketFeed(silence=silence))
         self._connections.append(connection)
         self._group.create_task(self._pump(connection))
         return connection

@@ -61,9 +61,7 @@ def authenticate(request: web.Request, body: bytes, shell: Shell) -> Caller:
     credentials = known_credentials(shell, address, key)
     if credentials is None or not on_time:
         raise refused
-    expected = request_signature(
-        credentials.secret, timestamp, request.method, request.path, body
-    )
+    expected = request_signature(credentials.secret, timestamp, request.method, request.path, body)
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         raise refused
     if not hmac.compare_digest(credentials.passphrase.encode(), passphrase.encode()):

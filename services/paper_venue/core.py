@@ -13,8 +13,8 @@ import msgspec
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.matching import MarketBook
 from services.paper_venue.settlement import (
+    Stamp,
     Taker,
-    Timing,
     advance_trade,
     new_tx,
     record_activity,
@@ -41,6 +41,7 @@ from services.paper_venue.state import (
     next_number,
 )
 from services.paper_venue.trading import (
+    cancel_uncovered,
     close_resting,
     fill_resting,
     level_of,
@@ -75,15 +76,17 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 def new_venue(config: VenueConfig) -> Venue:
     venue = Venue(config=config)
     for account in config.accounts:
-        fund(venue, account)
+        fund(venue, account, now_ns=0)
     return venue
 
 
-def fund(venue: Venue, account: Funded) -> None:
-    """Open or top up an account; negative dollars withdraw."""
+def fund(venue: Venue, account: Funded, now_ns: int) -> None:
+    """Open or top up an account; negative dollars withdraw, and orders may lose their cover."""
     venue.ledger.fund(account.wallet, account.usd)
     if account.owner is not None:
         venue.owner_of[account.wallet] = account.owner
+    if account.usd < 0:
+        cancel_uncovered(venue, account.wallet, now_ns)
 
 
 def open_market(venue: Venue, market: Market, now_ns: int) -> Listing:
@@ -139,20 +142,19 @@ def execute_fill(venue: Venue, fill: Fill, now_ns: int) -> tuple[Trade, ...]:
         outcome=fill.outcome,
         side=fill.side,
     )
-    tx = fill.tx or new_tx(venue)
-    timing = Timing(now_ns, fill.immediate)
+    stamp = Stamp(now_ns, fill.tx or new_tx(venue), fill.immediate)
     takes_bids = (fill.side == "SELL") == (fill.outcome == 0)
     if fill.exact:
-        return _execute_exactly(venue, listing, taker, fill, tx, timing)
+        return _execute_exactly(venue, listing, taker, fill, stamp)
     limit = 0 if takes_bids else MICRO
     if fill.price is not None:
         limit = fill.price if fill.outcome == 0 else MICRO - fill.price
     slices = listing.book.plan(takes_bids=takes_bids, limit=limit, size=fill.size)
-    return tuple(take(venue, listing, taker, slices, tx=tx, timing=timing))
+    return tuple(take(venue, listing, taker, slices, stamp))
 
 
 def _execute_exactly(
-    venue: Venue, listing: Listing, taker: Taker, fill: Fill, tx: TxHash, timing: Timing
+    venue: Venue, listing: Listing, taker: Taker, fill: Fill, stamp: Stamp
 ) -> tuple[Trade, ...]:
     """Replay a recorded fill as it was, and let it reach the orders resting in its way.
 
@@ -165,7 +167,7 @@ def _execute_exactly(
     level = fill.price if fill.outcome == 0 else MICRO - fill.price
     reach = listing.book.plan(takes_bids=takes_bids, limit=level, size=fill.size)
     leg = Leg(
-        order=f"0x{level:024x}{tx[26:]}",
+        order=f"0x{level:024x}{stamp.tx[26:]}",
         owner=ANONYMOUS_KEY,
         wallet=ANONYMOUS,
         token=taker.token,
@@ -174,12 +176,10 @@ def _execute_exactly(
         price=fill.price,
         size=fill.size,
     )
-    trades = [record_trade(venue, listing, taker, (leg,), price=fill.price, tx=tx, timing=timing)]
+    trades = [record_trade(venue, listing, taker, (leg,), price=fill.price, stamp=stamp)]
     for piece in reach:
         if isinstance(piece.order, Order):
-            trades.append(
-                fill_resting(venue, listing, piece.order, piece.size, tx, timing.now_ns)
-            )
+            trades.append(fill_resting(venue, listing, piece.order, piece.size, stamp))
         else:
             listing.book.consume_depth(piece.price, piece.size, is_bid=takes_bids)
     return tuple(trades)
@@ -191,7 +191,7 @@ def execute_activity(
     kind: RowKind,
     condition: ConditionId,
     size: Shares,
-    timing: Timing,
+    stamp: Stamp,
 ) -> Row:
     """Split, merge or redeem for a wallet; nobody checks its funds."""
     listing = venue.listings.get(condition)
@@ -199,7 +199,9 @@ def execute_activity(
         raise Refused("market not found", 404)
     if kind == "REDEEM" and listing.payouts is None:
         raise Refused("the market is not resolved: nothing to redeem")
-    return record_activity(venue, listing, wallet, kind, size, timing)
+    row = record_activity(venue, listing, wallet, kind, size, stamp)
+    cancel_uncovered(venue, wallet, stamp.now_ns)
+    return row
 
 
 def resolve_market(
@@ -254,15 +256,13 @@ def drain(venue: Venue, now_ns: int) -> list[Event]:
 def _moved(listing: Listing, now_ns: int) -> BookMoved | None:
     bids = listing.book.levels(is_bid=True)
     asks = listing.book.levels(is_bid=False)
-    changes = []
+    changes: list[tuple[bool, int]] = []
     for is_bid, old, new in (
         (True, listing.published[0], bids),
         (False, listing.published[1], asks),
     ):
         changes.extend(
-            (is_bid, price)
-            for price in old.keys() | new.keys()
-            if old.get(price) != new.get(price)
+            (is_bid, price) for price in old.keys() | new.keys() if old.get(price) != new.get(price)
         )
     traded, listing.traded = listing.traded, False
     if not changes and not traded:
@@ -280,9 +280,7 @@ def _refine_tick(venue: Venue, listing: Listing, prices: list[int], now_ns: int)
     extreme = (bid is not None and bid > HIGH) or (ask is not None and ask < LOW)
     if extreme or any(price % COARSE_TICK for price in prices):
         listing.market = msgspec.structs.replace(listing.market, tick=FINE_TICK)
-        venue.events.append(
-            TickChanged(listing.market.condition, COARSE_TICK, FINE_TICK, now_ns)
-        )
+        venue.events.append(TickChanged(listing.market.condition, COARSE_TICK, FINE_TICK, now_ns))
 
 
 __all__ = [

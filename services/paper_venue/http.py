@@ -64,6 +64,6 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return refusal(error.reason.lower(), error.status)
     except (ConnectionResetError, TimeoutError):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - a bad request never takes the venue down
         _log.exception("request_failed path=%s", request.path)
         return refusal("internal server error", 500)

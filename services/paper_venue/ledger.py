@@ -5,6 +5,7 @@ A match moves the *working* balances at once, so nothing is spent twice; settlem
 """
 
 from collections import defaultdict
+
 import msgspec
 
 from shared.domain.ids import ConditionId, TokenId, Wallet

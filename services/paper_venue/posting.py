@@ -17,13 +17,14 @@ from services.paper_venue.trading import post_order
 from services.paper_venue.wire import Json, placed_body
 from shared.domain.ids import TokenId, Wallet, wallet
 from shared.domain.units import (
+    MICRO,
     Price,
     Shares,
     Usd,
     average_price_up,
     ceil_to,
     floor_to,
-    shares_for,
+    scale_down,
 )
 
 PRICE_STEP: Final = 100  # the finest grid, 0.0001: implied prices are read to it
@@ -116,7 +117,7 @@ def implied_price(dollars: Usd, shares: Shares, *, buys: bool) -> Price:
     buyer, below it for a seller. Reading it towards the grid never worsens what was signed.
     """
     if buys:
-        return Price(floor_to(shares_for(dollars, Price(shares)), PRICE_STEP))
+        return Price(floor_to(scale_down(MICRO, dollars, shares), PRICE_STEP))
     return Price(ceil_to(average_price_up(dollars, shares), PRICE_STEP))
 
 

@@ -18,6 +18,7 @@ from shared.domain.market import Market
 from shared.domain.units import (
     MICRO,
     NS_PER_MS,
+    Price,
     Shares,
     Usd,
     average_price_up,
@@ -41,7 +42,7 @@ def stream_payload(venue: Venue, row: Row) -> Json:
         "conditionId": row.condition,
         "eventSlug": market.event or market.slug,
         "icon": "",
-        "name": "",
+        "name": venue.names.get(row.wallet, ""),
         "outcome": market.outcomes[row.outcome],
         "outcomeIndex": row.outcome,
         "price": number(row.price),
@@ -95,7 +96,7 @@ def trade_row(venue: Venue, row: Row) -> Json:
         "event_slug": market.event or market.slug,
         "outcome": "" if row.outcome is None else market.outcomes[row.outcome],
         "outcome_index": NO_OUTCOME if row.outcome is None else row.outcome,
-        "name": "",
+        "name": venue.names.get(row.wallet, ""),
         "pseudonym": "",
         "bio": "",
         "profile_image": "",
@@ -206,14 +207,14 @@ def resolution_row(listing: Listing) -> Json:
     }
 
 
-def current_price(listing: Listing, outcome: int) -> int:
+def current_price(listing: Listing, outcome: int) -> Price:
     """Return the payout, else the mid, else the last price, else one half."""
     if listing.payouts is not None:
-        return listing.payouts[outcome]
+        return Price(listing.payouts[outcome])
     bid, ask = best_prices(listing, outcome)
     if bid is not None and ask is not None:
-        return (bid + ask) // 2
-    return last_price(listing, outcome) or MICRO // 2
+        return Price((bid + ask) // 2)
+    return last_price(listing, outcome) or Price(MICRO // 2)
 
 
 def gamma_market(listing: Listing) -> Json:

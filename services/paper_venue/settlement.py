@@ -52,10 +52,11 @@ class Taker(msgspec.Struct, frozen=True, kw_only=True):
     pays_fee: bool = True
 
 
-class Timing(msgspec.Struct, frozen=True):
-    """When the public and the chain learn of a match."""
+class Stamp(msgspec.Struct, frozen=True):
+    """When something happens, in which transaction, and how fast the world learns of it."""
 
     now_ns: int
+    tx: TxHash
     immediate: bool = False  # no delays at all: for load generators
 
 
@@ -70,8 +71,7 @@ def record_trade(
     legs: tuple[Leg, ...],
     *,
     price: Price,
-    tx: TxHash,
-    timing: Timing,
+    stamp: Stamp,
 ) -> Trade:
     """Book one trade at one price of the taker's token: working balances, feeds and timers."""
     market = listing.market
@@ -95,10 +95,10 @@ def record_trade(
         taker_owner=taker.owner,
         taker=taker.wallet,
         legs=legs,
-        tx=tx,
-        match_ns=timing.now_ns,
+        tx=stamp.tx,
+        match_ns=stamp.now_ns,
         moves=moves,
-        updated_ns=timing.now_ns,
+        updated_ns=stamp.now_ns,
     )
     venue.ledger.match(moves)
     venue.trades[trade.id] = trade
@@ -109,15 +109,15 @@ def record_trade(
     listing.last_side = taker.side if taker.outcome == 0 else _opposite(taker.side)
     venue.touched[market.condition] = None
     venue.events.append(Traded(trade))
-    venue.events.append(TradeMoved(trade, "MATCHED", timing.now_ns))
-    _schedule_settlement(venue, trade, timing)
+    venue.events.append(TradeMoved(trade, "MATCHED", stamp.now_ns))
+    _schedule_settlement(venue, trade, stamp)
     return trade
 
 
-def _schedule_settlement(venue: Venue, trade: Trade, timing: Timing) -> None:
-    config, now_ns = venue.config, timing.now_ns
-    mined_ns = now_ns + (0 if timing.immediate else config.mined_delay_ms * NS_PER_MS)
-    confirmed_ns = now_ns + (0 if timing.immediate else config.confirmed_delay_ms * NS_PER_MS)
+def _schedule_settlement(venue: Venue, trade: Trade, stamp: Stamp) -> None:
+    config, now_ns = venue.config, stamp.now_ns
+    mined_ns = now_ns + (0 if stamp.immediate else config.mined_delay_ms * NS_PER_MS)
+    confirmed_ns = now_ns + (0 if stamp.immediate else config.confirmed_delay_ms * NS_PER_MS)
     if venue.fail_settlements > 0:
         venue.fail_settlements -= 1
         add_timer(venue, mined_ns, "retrying", trade)
@@ -125,14 +125,12 @@ def _schedule_settlement(venue: Venue, trade: Trade, timing: Timing) -> None:
         return
     add_timer(venue, mined_ns, "mined", trade)
     add_timer(venue, confirmed_ns, "confirmed", trade)
-    rows = _trade_rows(venue, trade, timing, mined_ns // NS_PER_S)
-    shown_ns = now_ns + (0 if timing.immediate else config.rtds_delay_ms * NS_PER_MS)
+    rows = _trade_rows(venue, trade, stamp, mined_ns // NS_PER_S)
+    shown_ns = now_ns + (0 if stamp.immediate else config.rtds_delay_ms * NS_PER_MS)
     add_timer(venue, shown_ns, "rows", rows)
 
 
-def _trade_rows(
-    venue: Venue, trade: Trade, timing: Timing, block_s: int
-) -> tuple[Row, ...]:
+def _trade_rows(venue: Venue, trade: Trade, stamp: Stamp, block_s: int) -> tuple[Row, ...]:
     parties = [(trade.taker, trade.token, trade.outcome, trade.side, trade.price, trade.size)]
     parties.extend(
         (leg.wallet, leg.token, leg.outcome, leg.side, leg.price, leg.size) for leg in trade.legs
@@ -150,7 +148,7 @@ def _trade_rows(
             usd=cost_up(price, size) if side == "BUY" else proceeds_down(price, size),
             tx=trade.tx,
             block_s=block_s,
-            seen_ns=_seen_ns(venue, timing),
+            seen_ns=_seen_ns(venue, stamp),
             token=token,
             outcome=outcome,
             side=side,
@@ -168,7 +166,7 @@ def record_activity(
     wallet: Wallet,
     kind: RowKind,
     size: Shares,
-    timing: Timing,
+    stamp: Stamp,
 ) -> Row:
     """Book a split, merge or redemption: complete sets against dollars, or tokens for payouts."""
     condition = listing.market.condition
@@ -188,7 +186,7 @@ def record_activity(
         usd = Usd(size)
     moves.append(Move(wallet, Usd(-usd if kind == "SPLIT" else usd)))
     venue.ledger.match(tuple(moves))
-    venue.ledger.settle(tuple(moves), timing.now_ns)
+    venue.ledger.settle(tuple(moves), stamp.now_ns)
     row = Row(
         seq=next_number(venue),
         wallet=wallet,
@@ -196,9 +194,9 @@ def record_activity(
         condition=condition,
         size=size,
         usd=usd,
-        tx=new_tx(venue),
-        block_s=timing.now_ns // NS_PER_S,
-        seen_ns=_seen_ns(venue, timing),
+        tx=stamp.tx,
+        block_s=stamp.now_ns // NS_PER_S,
+        seen_ns=_seen_ns(venue, stamp),
     )
     store_row(venue, row)
     return row
@@ -258,10 +256,10 @@ def _moves(
     return tuple(moves)
 
 
-def _seen_ns(venue: Venue, timing: Timing) -> int:
-    if timing.immediate:
-        return timing.now_ns
-    return timing.now_ns + venue.config.data_api_delay_ms * NS_PER_MS
+def _seen_ns(venue: Venue, stamp: Stamp) -> int:
+    if stamp.immediate:
+        return stamp.now_ns
+    return stamp.now_ns + venue.config.data_api_delay_ms * NS_PER_MS
 
 
 def _digest(venue: Venue, kind: str, number: int, *, size: int) -> bytes:

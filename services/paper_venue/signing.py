@@ -1,4 +1,4 @@
-"""What a signature proves: order hashes, who signed an order, and both levels of API authentication.
+"""What a signature proves: order hashes, who signed, and both levels of API authentication.
 
 Pure functions over bytes. Order ids are the EIP-712 digest of the plain order (protocol.md 2.4);
 hashing is written out because the general encoder takes a millisecond and this takes 0.1.
@@ -203,6 +203,6 @@ def _recover(signature: bytes, digest: bytes) -> Wallet:
     recoverable = signature[:64] + bytes([signature[64] % 27])
     try:
         public = PublicKey.from_signature_and_message(recoverable, digest, hasher=None)
-    except Exception as error:  # noqa: BLE001 - coincurve raises bare Exception and ValueError
+    except Exception as error:  # coincurve raises bare Exception
         raise ValueError("the signature recovers to no key") from error
     return Wallet("0x" + keccak(public.format(compressed=False)[1:])[-20:].hex())

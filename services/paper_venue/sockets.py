@@ -3,7 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final, Literal, assert_never
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -18,6 +19,7 @@ from services.paper_venue.state import (
     BookMoved,
     Event,
     Listing,
+    MarketEvent,
     MarketOpened,
     MarketResolved,
     OrderMoved,
@@ -79,26 +81,31 @@ class Hub:
         if not self.peers:
             return
         for event in events:
-            match event:
-                case RowsShown():
-                    if not stream_is_silent:
-                        self._rows(event, now_ns)
-                case BookMoved():
-                    self._book(event)
-                case Traded():
-                    self._to_token(event.trade.token, lambda e=event: last_trade_frame(e.trade))
-                case OrderMoved():
-                    self._order(event)
-                case TradeMoved():
-                    self._trade(event)
-                case TickChanged():
-                    self._tick(event)
-                case MarketOpened():
-                    listing = self._venue.listings[event.condition]
-                    self._to_extras(new_market_frame(listing, event.ts_ns))
-                case MarketResolved():
-                    listing = self._venue.listings[event.condition]
-                    self._to_extras(resolved_frame(listing, event.ts_ns))
+            if isinstance(event, RowsShown):
+                if not stream_is_silent:
+                    self._rows(event, now_ns)
+            elif isinstance(event, OrderMoved):
+                self._order(event)
+            elif isinstance(event, TradeMoved):
+                self._trade(event)
+            else:
+                self._market(event)
+
+    def _market(self, event: MarketEvent) -> None:
+        listings = self._venue.listings
+        match event:
+            case BookMoved():
+                self._book(event)
+            case Traded():
+                self._to_token(event.trade.token, partial(last_trade_frame, event.trade))
+            case TickChanged():
+                self._tick(event)
+            case MarketOpened():
+                self._to_extras(new_market_frame(listings[event.condition], event.ts_ns))
+            case MarketResolved():
+                self._to_extras(resolved_frame(listings[event.condition], event.ts_ns))
+            case _:
+                assert_never(event)
 
     def books(self, peer: Peer, tokens: Iterable[str]) -> None:
         """Send a peer the books it has just subscribed to: one array."""
@@ -133,7 +140,7 @@ class Hub:
             return
         if moved.traded:
             for outcome, token in enumerate(tokens):
-                self._to_token(token, lambda o=outcome: [book_frame(listing, o)])
+                self._to_token(token, partial(_alone, listing, outcome))
         else:
             text = _text(price_change_frame(listing, moved))
             for peer in watching:
@@ -148,9 +155,7 @@ class Hub:
     def _order(self, event: OrderMoved) -> None:
         frame = None
         for peer in self._users(event.order.owner, event.order.condition):
-            frame = frame or _text(
-                order_frame(self._venue, event.order, event.change, event.ts_ns)
-            )
+            frame = frame or _text(order_frame(self._venue, event.order, event.change, event.ts_ns))
             peer.send(frame)
 
     def _trade(self, event: TradeMoved) -> None:
@@ -161,9 +166,7 @@ class Hub:
         for owner, maker in parties.items():
             for peer in self._users(owner, trade.condition):
                 peer.send(
-                    _text(
-                        trade_frame(self._venue, trade, event.status, event.ts_ns, maker=maker)
-                    )
+                    _text(trade_frame(self._venue, trade, event.status, event.ts_ns, maker=maker))
                 )
 
     def _users(self, owner: str, condition: str) -> list[Peer]:
@@ -185,7 +188,7 @@ class Hub:
                 "new_tick_size": format_micro(event.new),
                 "timestamp": ms_text(event.ts_ns),
             }
-            self._to_token(token, lambda f=frame: f)
+            self._to_token(token, partial(dict, frame))
 
     def _to_token(self, token: str, build: Callable[[], Json | list[Json]]) -> None:
         text = None
@@ -297,9 +300,11 @@ async def _write(socket: web.WebSocketResponse, peer: Peer) -> None:
                 await socket.send_str(peer.queue.popleft())
             except (ConnectionError, RuntimeError):  # the other side has gone
                 return
-    await socket.close(
-        code=WSCloseCode.TRY_AGAIN_LATER, message=b"slow consumer: send buffer full"
-    )
+    await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"slow consumer: send buffer full")
+
+
+def _alone(listing: Listing, outcome: int) -> list[Json]:
+    return [book_frame(listing, outcome)]
 
 
 def _texts(value: object) -> list[str]:

@@ -16,6 +16,7 @@ OrderType = Literal["GTC", "GTD", "FOK", "FAK"]
 TradeStatus = Literal["MATCHED", "MINED", "CONFIRMED", "RETRYING", "FAILED"]
 RowKind = Literal["TRADE", "SPLIT", "MERGE", "REDEEM"]
 Outcome = Literal[0, 1]
+OrderChange = Literal["PLACEMENT", "UPDATE", "CANCELLATION"]
 
 ANONYMOUS: Final = Wallet("0x00000000000000000000000000000000a0b1e47d")  # owns recorded depth
 FEES: Final = Wallet("0x00000000000000000000000000000000000fee00")  # receives taker fees
@@ -128,7 +129,7 @@ class Traded(msgspec.Struct, frozen=True):
 
 class OrderMoved(msgspec.Struct, frozen=True):
     order: Order  # a copy, as it was at that moment
-    change: Literal["PLACEMENT", "UPDATE", "CANCELLATION"]
+    change: OrderChange
     ts_ns: int
 
 
@@ -159,10 +160,8 @@ class MarketResolved(msgspec.Struct, frozen=True):
     ts_ns: int
 
 
-Event = (
-    BookMoved | Traded | OrderMoved | TradeMoved | RowsShown | TickChanged | MarketOpened
-    | MarketResolved
-)  # fmt: skip
+MarketEvent = BookMoved | Traded | TickChanged | MarketOpened | MarketResolved
+Event = MarketEvent | OrderMoved | TradeMoved | RowsShown
 TimerKind = Literal["mined", "confirmed", "retrying", "failed", "rows", "expire", "release"]
 Timer = tuple[int, int, TimerKind, Trade | Order | tuple[Row, ...]]
 
@@ -198,6 +197,7 @@ class Venue(msgspec.Struct, kw_only=True):
     rows_of: dict[Wallet, list[Row]] = msgspec.field(default_factory=dict)
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
+    names: dict[Wallet, str] = msgspec.field(default_factory=dict)  # shown in public rows
     timers: list[Timer] = msgspec.field(default_factory=list)
     events: deque[Event] = msgspec.field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
     touched: dict[ConditionId, None] = msgspec.field(default_factory=dict)

@@ -6,19 +6,20 @@ from typing import Final
 import msgspec
 
 from services.paper_venue.matching import Slice
-from services.paper_venue.settlement import Taker, Timing, add_timer, new_tx, record_trade
+from services.paper_venue.settlement import Stamp, Taker, add_timer, new_tx, record_trade
 from services.paper_venue.state import (
     ANONYMOUS,
     ANONYMOUS_KEY,
     Leg,
     Listing,
     Order,
+    OrderChange,
     OrderMoved,
     Refused,
     Trade,
     Venue,
 )
-from shared.domain.ids import OrderHash, TxHash
+from shared.domain.ids import OrderHash, TxHash, Wallet
 from shared.domain.market import CENT, MARKETABLE_BUY_MIN, fee_up, price_is_on_grid
 from shared.domain.units import (
     MICRO,
@@ -118,6 +119,19 @@ def close_resting(venue: Venue, order: Order, status: str, now_ns: int) -> None:
     _close(venue, order, status, now_ns)
 
 
+def cancel_uncovered(venue: Venue, wallet: Wallet, now_ns: int) -> None:
+    """Cancel a wallet's newest orders until its balances cover what the rest reserve."""
+    for order in reversed(list(venue.orders.values())):
+        if order.wallet != wallet or order.status != "LIVE":
+            continue
+        if order.side == "BUY":
+            short = venue.ledger.free_cash(wallet) < 0
+        else:
+            short = venue.ledger.free_tokens(wallet, order.token) < 0
+        if short:
+            close_resting(venue, order, "CANCELED_NOT_ENOUGH_BALANCE", now_ns)
+
+
 def match_crossed(venue: Venue, listing: Listing, now_ns: int) -> None:
     """Fill resting orders that recorded depth now crosses: the recorded market traded there."""
     for is_bid in (True, False):
@@ -135,12 +149,10 @@ def match_crossed(venue: Venue, listing: Listing, now_ns: int) -> None:
                 break
             for piece in crossing:
                 listing.book.consume_depth(piece.price, piece.size, is_bid=not is_bid)
-            fill_resting(venue, listing, resting, size, new_tx(venue), now_ns)
+            fill_resting(venue, listing, resting, size, Stamp(now_ns, new_tx(venue)))
 
 
-def fill_resting(
-    venue: Venue, listing: Listing, order: Order, size: Shares, tx: TxHash, now_ns: int
-) -> Trade:
+def fill_resting(venue: Venue, listing: Listing, order: Order, size: Shares, stamp: Stamp) -> Trade:
     """Fill a resting order at its own price against the anonymous wallet, which takes."""
     taker = Taker(
         order="0x" + "0" * 64,
@@ -156,12 +168,11 @@ def fill_resting(
         venue,
         listing,
         taker,
-        (_leg(listing, taker, piece, tx),),
+        (_leg(taker, piece, stamp.tx),),
         price=order.price,
-        tx=tx,
-        timing=Timing(now_ns),
+        stamp=stamp,
     )
-    _fill_maker(venue, listing, order, size, trade.id, now_ns)
+    _fill_maker(venue, listing, order, size, trade.id, stamp.now_ns)
     return trade
 
 
@@ -170,26 +181,20 @@ def take(
     listing: Listing,
     taker: Taker,
     slices: list[Slice],
-    *,
-    tx: TxHash,
-    timing: Timing,
+    stamp: Stamp,
 ) -> list[Trade]:
     """Execute planned slices: one trade a price, makers filled, depth consumed."""
     trades = []
     takes_bids = (taker.side == "SELL") == (taker.outcome == 0)
     for level, group in groupby(slices, key=lambda piece: piece.price):
         pieces = list(group)
-        legs = tuple(_leg(listing, taker, piece, tx) for piece in pieces)
+        legs = tuple(_leg(taker, piece, stamp.tx) for piece in pieces)
         price = level if taker.outcome == 0 else Price(MICRO - level)
-        trade = record_trade(
-            venue, listing, taker, legs, price=price, tx=tx, timing=timing
-        )
+        trade = record_trade(venue, listing, taker, legs, price=price, stamp=stamp)
         trades.append(trade)
         for piece in pieces:
             if isinstance(piece.order, Order):
-                _fill_maker(
-                    venue, listing, piece.order, piece.size, trade.id, timing.now_ns
-                )
+                _fill_maker(venue, listing, piece.order, piece.size, trade.id, stamp.now_ns)
             else:
                 listing.book.consume_depth(level, piece.size, is_bid=takes_bids)
     return trades
@@ -197,9 +202,7 @@ def take(
 
 def plan(listing: Listing, order: Order) -> list[Slice]:
     """Return what the order would take from the book now."""
-    return listing.book.plan(
-        takes_bids=not order.is_bid, limit=level_of(order), size=order.left
-    )
+    return listing.book.plan(takes_bids=not order.is_bid, limit=level_of(order), size=order.left)
 
 
 def level_of(order: Order) -> int:
@@ -207,9 +210,7 @@ def level_of(order: Order) -> int:
     return order.price if order.outcome == 0 else MICRO - order.price
 
 
-def _check_terms(
-    venue: Venue, listing: Listing, order: Order, offered: Usd, now_ns: int
-) -> None:
+def _check_terms(venue: Venue, listing: Listing, order: Order, offered: Usd, now_ns: int) -> None:
     market = listing.market
     if order.id in venue.orders:
         raise Refused(f"order {order.id} is invalid. Duplicated.")
@@ -285,9 +286,7 @@ def _execute(venue: Venue, listing: Listing, order: Order, now_ns: int) -> Place
             outcome=order.outcome,
             side=order.side,
         )
-        trades = take(
-            venue, listing, taker, slices, tx=new_tx(venue), timing=Timing(now_ns)
-        )
+        trades = take(venue, listing, taker, slices, Stamp(now_ns, new_tx(venue)))
         order.matched = Shares(order.matched + filled)
         order.trades.extend(trade.id for trade in trades)
     _settle_remainder(venue, listing, order, now_ns, matched=bool(trades))
@@ -330,7 +329,7 @@ def _fill_maker(
     _tell(venue, order, "UPDATE", now_ns)
 
 
-def _leg(listing: Listing, taker: Taker, piece: Slice, tx: TxHash) -> Leg:
+def _leg(taker: Taker, piece: Slice, tx: TxHash) -> Leg:
     if isinstance(piece.order, Order):
         order = piece.order
         return Leg(
@@ -369,7 +368,6 @@ def _close(venue: Venue, order: Order, status: str, now_ns: int) -> None:
     _tell(venue, order, "CANCELLATION", now_ns)
 
 
-def _tell(venue: Venue, order: Order, change: str, now_ns: int) -> None:
+def _tell(venue: Venue, order: Order, change: OrderChange, now_ns: int) -> None:
     snapshot = msgspec.structs.replace(order, trades=list(order.trades))
-    assert change in ("PLACEMENT", "UPDATE", "CANCELLATION")
     venue.events.append(OrderMoved(snapshot, change, now_ns))

@@ -44,7 +44,7 @@ class TickChanged(msgspec.Struct, frozen=True):
 FeedEvent = BookMoved | Resync | Resolved | TickChanged | Garbage
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
     """How long silence is believed. Beyond each limit a snapshot is asked for."""
 
     snapshot_ns: int = 5 * NS_PER_S  # for the snapshot of an untrusted token; asked again then
@@ -61,9 +61,9 @@ _BOOK_BEARING: Final = frozenset({"", "book", "price_change", "tick_size_change"
 class MarketFeed:
     """The books of one connection's tokens. It never reads a clock or touches a socket."""
 
-    def __init__(self, tokens: Iterable[TokenId] = (), *, patience: Patience | None = None) -> None:
+    def __init__(self, tokens: Iterable[TokenId] = (), *, silence: Silence | None = None) -> None:
         self.heard_ns = 0  # our time of the last message about one of our tokens
-        self._patience = patience or Patience()
+        self._silence = silence or Silence()
         self._ladders = {token: Ladder(token, now_ns=0) for token in tokens}
         self._is_open = False
         self._has_greeted = False
@@ -91,7 +91,7 @@ class MarketFeed:
 
     def closed(self, *, now_ns: int) -> list[FeedEvent]:
         """End a connection: all books lose trust until they are read over REST."""
-        self._is_open = False
+        self._is_open = self._has_greeted = False
         events: list[FeedEvent] = []
         for ladder in self._ladders.values():
             ladder.forget(now_ns=now_ns)
@@ -102,6 +102,7 @@ class MarketFeed:
         """Add tokens; return the frames to send, none where ``opened`` will do it."""
         new = [token for token in dict.fromkeys(tokens) if token not in self._ladders]
         assert len(self._ladders) + len(new) <= TOKENS_MAX, "too many tokens for one connection"
+        self.heard_ns = self.heard_ns if self._ladders else now_ns
         self._ladders.update({token: Ladder(token, now_ns=now_ns) for token in new})
         return self._ask(new)
 
@@ -129,11 +130,12 @@ class MarketFeed:
 
     def poll(self, *, now_ns: int) -> list[FeedEvent]:
         """Say what time alone demands."""
-        wait, events = self._patience, list[FeedEvent]()
+        wait, events = self._silence, list[FeedEvent]()
         frozen = self._is_open and self.is_silent(now_ns=now_ns, limit_ns=wait.connection_ns)
         for ladder in self._ladders.values():
             since_asked = now_ns - ladder.asked_ns
-            if frozen and ladder.trusted:
+            unseen = now_ns - ladder.seen_ns > wait.connection_ns  # not over REST either
+            if frozen and ladder.trusted and unseen:
                 ladder.distrust("silent connection")
                 events += self._doubted(ladder, "silent connection", now_ns=now_ns)
             elif not ladder.trusted and since_asked > wait.snapshot_ns:
@@ -205,6 +207,7 @@ class MarketFeed:
             try:
                 change = _change(entries, at_ns=at_ns)
             except WireError as e:
+                ladder.lose(at_ns, now_ns=now_ns)
                 events += [Garbage.of(e), *self._doubt([token], now_ns=now_ns)]
                 continue
             was_trusted = ladder.trusted
@@ -223,7 +226,7 @@ class MarketFeed:
         where = "tick_size_change"
         tick = scalars.price(event.new_tick_size, where=f"{where}.new_tick_size")
         at_ns = scalars.moment_ns(event.timestamp, now_ns=now_ns, where=f"{where}.timestamp")
-        ladder.set_tick(tick, at_ns=at_ns)
+        ladder.set_tick(tick, at_ns=at_ns, now_ns=now_ns)
         told = TickChanged(ladder.token, tick)
         return [told, *self._doubted(ladder, "tick changed", now_ns=now_ns)]
 

@@ -41,7 +41,8 @@ class Ladder:
         self.asked_ns = now_ns  # our time of the last request for a snapshot
         self._base_ns = 0  # the venue's time of the snapshot we stand on
         self._tick_ns = 0  # the venue's time of the last change of tick
-        self._lost_ns = 0  # the venue's time of the last change we had to let go
+        self._lost_ns = 0  # the venue's time of the last change that is missing
+        self._strict_until_ns = 0  # our time until which those two bar older snapshots
         self._bids: dict[Price, Shares] = {}
         self._asks: dict[Price, Shares] = {}
         self._pending: deque[Change] = deque()
@@ -73,10 +74,11 @@ class Ladder:
                 return None
             if now_ns - self.seen_ns <= LAG_NS_MAX:
                 return None
-        if book.as_of_ns < self._tick_ns and book.tick != self.tick:
-            return "snapshot from before the tick changed"
-        if book.as_of_ns < self._lost_ns:
-            return "snapshot older than changes already let go"
+        if now_ns <= self._strict_until_ns:
+            if book.as_of_ns < self._tick_ns and book.tick != self.tick:
+                return "snapshot from before the tick changed"
+            if book.as_of_ns < self._lost_ns:
+                return "snapshot from before a missing change"
         self.condition, self.tick = book.condition, book.tick
         self._bids, self._asks = dict(book.bids), dict(book.asks)
         self.as_of_ns = self._base_ns = book.as_of_ns
@@ -91,27 +93,37 @@ class Ladder:
     def apply(self, change: Change, *, now_ns: int) -> str | None:
         """Take a change; return the evidence against the book that it brings, or None."""
         if not self.trusted:
-            self._keep(change)
+            self._keep(change, now_ns=now_ns)
             return None
         if change.at_ns < self._base_ns:
             return None
         reason = self._merge(change)
         if reason:
-            self._keep(change)
+            self._keep(change, now_ns=now_ns)
             return self.distrust(reason)
         self.seen_ns = now_ns
         return None
 
-    def set_tick(self, tick: Price, *, at_ns: int) -> None:
+    def set_tick(self, tick: Price, *, at_ns: int, now_ns: int) -> None:
         """Begin a new epoch: the levels of the old tick are gone."""
         self.tick, self._tick_ns, self.trusted = tick, at_ns, False
+        self._strict_until_ns = now_ns + LAG_NS_MAX
         self._bids, self._asks = {}, {}
         self._pending.clear()
 
     def forget(self, *, now_ns: int) -> None:
         """Begin a new connection: what was kept for a snapshot has a gap after it now."""
-        self.trusted, self._lost_ns, self.asked_ns = False, 0, now_ns
+        self.trusted, self._strict_until_ns, self.asked_ns = False, 0, now_ns
         self._pending.clear()
+
+    def lose(self, at_ns: int, *, now_ns: int) -> None:
+        """Note that a change of this venue time is missing: an older snapshot may lack it too.
+
+        Only for as long as REST may lag: the stream and REST may stamp one change differently,
+        and a quiet book must not be barred by a few milliseconds for ever.
+        """
+        self._lost_ns = max(self._lost_ns, at_ns)
+        self._strict_until_ns = now_ns + LAG_NS_MAX
 
     def distrust(self, reason: str) -> str:
         self.trusted = False
@@ -141,9 +153,9 @@ class Ladder:
     def _is_crossed(self) -> bool:
         return bool(self._bids and self._asks and max(self._bids) >= min(self._asks))
 
-    def _keep(self, change: Change) -> None:
+    def _keep(self, change: Change, *, now_ns: int) -> None:
         if len(self._pending) == PENDING_MAX:
-            self._lost_ns = max(self._lost_ns, self._pending.popleft().at_ns)
+            self.lose(self._pending.popleft().at_ns, now_ns=now_ns)
         self._pending.append(change)
 
 

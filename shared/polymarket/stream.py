@@ -1,9 +1,11 @@
 """The one place that opens WebSockets: connect, feed a protocol, watch, reconnect, for ever."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -121,6 +123,7 @@ class _Link(Generic[E]):
                 close_timeout=pace.close_s_max,
                 max_queue=pace.frames_max,
                 max_size=pace.frame_bytes_max,
+                logger=_logger(),
             ) as socket:
                 return await self._converse(socket)
         except (OSError, TimeoutError, InvalidHandshake, WebSocketException) as e:
@@ -175,6 +178,14 @@ class _Link(Generic[E]):
             _deliver(self.host, self.protocol.poll(now_ns=now_ns))
             if self.protocol.is_silent(now_ns=now_ns, limit_ns=limit_ns):
                 return f"no data for {self.pace.silence_s_max:g} s"
+
+
+@cache
+def _logger() -> logging.Logger:
+    """Return a logger that never shows frames: one of them carries the credentials."""
+    logger = logging.getLogger("websockets.client.quiet")
+    logger.setLevel(logging.WARNING)
+    return logger
 
 
 def _deliver(host: Host[E], events: list[E]) -> None:

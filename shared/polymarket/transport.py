@@ -57,6 +57,10 @@ class Http:
         self._patience = patience or Patience()
         self._on_call = on_call or (lambda *_: None)
 
+    async def aclose(self) -> None:
+        """Close the connection pool; a process that ends may leave it to the system."""
+        await self._client.aclose()
+
     async def send(self, call: Call) -> bytes:
         """Return the body of a 2xx answer, or raise a VenueError."""
         try:

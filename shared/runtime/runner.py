@@ -115,7 +115,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     observer: Observer | None = None
 
 
-class _Input(msgspec.Struct, frozen=True):
+class Input(msgspec.Struct, frozen=True):
     """One unit of work: a ledger message with its sequence, or one local observation."""
 
     messages: tuple[Any, ...]
@@ -130,7 +130,7 @@ class LaneHandle:
         self.lane = lane
         self.clock = clock
         self._group = group
-        self._waiting: deque[_Input] = deque()
+        self._waiting: deque[Input] = deque()
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -141,24 +141,24 @@ class LaneHandle:
 
     async def submit(self, message: Any) -> None:
         """Hand an observation to the core; waits while the inbox is full."""
-        await self._put(_Input((message,), None, self.clock.now_ns()))
+        await self._put(Input((message,), None, self.clock.now_ns()))
 
     def offer(self, message: Any) -> bool:
         """Hand an observation over unless the inbox is full."""
         if len(self._waiting) >= INBOX_MAX:
             return False
-        self._waiting.append(_Input((message,), None, self.clock.now_ns()))
+        self._waiting.append(Input((message,), None, self.clock.now_ns()))
         self._some.set()
         return True
 
-    async def _put(self, work: _Input) -> None:
+    async def _put(self, work: Input) -> None:
         while len(self._waiting) >= INBOX_MAX:
             self._room.clear()
             await self._room.wait()
         self._waiting.append(work)
         self._some.set()
 
-    async def _take(self) -> list[_Input]:
+    async def _take(self) -> list[Input]:
         while not self._waiting:
             self._some.clear()
             await self._some.wait()
@@ -195,6 +195,7 @@ class LaneRunner(Generic[S]):
             if self._service.tick_ms:
                 tasks.append(group.create_task(self._tick(handle)))
             await self._shell.start(self.state, handle)
+            await self._save(force=True)  # views exist, and a newer epoch is on record, from now
             serving = group.create_task(self._serve(handle))
             if stopping is not None:
                 await stopping.wait()
@@ -244,7 +245,7 @@ class LaneRunner(Generic[S]):
                     await self._bury(entry)
                 else:
                     messages = entry.batch.facts
-                await handle._put(_Input(messages, entry.seq, now_ns))
+                await handle._put(Input(messages, entry.seq, now_ns))
 
     async def _bury(self, entry: Entry) -> None:
         if self._service.moves_money:
@@ -266,7 +267,7 @@ class LaneRunner(Generic[S]):
             if self._dirty and (handle.is_idle or self._save_is_due()):
                 await self._save()
 
-    async def process(self, taken: list[_Input]) -> None:
+    async def process(self, taken: list[Input]) -> None:
         """Steps 3 to 5 and 7 for one run of inputs."""
         facts: list[Fact] = []
         since_ns = taken[0].taken_ns

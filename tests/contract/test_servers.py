@@ -4,7 +4,6 @@ import asyncio
 import json
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import nats
@@ -28,21 +27,16 @@ from shared.runtime.bus import NatsLedger, connect, provision
 from shared.runtime.lease import NatsLeases
 from shared.runtime.ports import Lane
 from tests.support.eventually import eventually, eventually_sync
-from tests.support.servers import nats_client, redis_client, session_servers, wipe
+from tests.support.servers import nats_client, redis_client, wipe
 
 SERVICES = tuple(user for user in USERS if user != "ctl")
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
-    with session_servers(tmp_path_factory.mktemp("servers")) as servers:
-        yield servers
-
-
 @pytest.fixture
-async def servers(running: LocalServers) -> LocalServers:
-    await wipe(running, provision)
-    return running
+async def bus(servers: LocalServers) -> LocalServers:
+    """Return the session's servers with empty streams."""
+    await wipe(servers, provision)
+    return servers
 
 
 async def refused(servers: LocalServers, user: str, subject: str, *, listen: bool = False) -> bool:
@@ -67,13 +61,13 @@ async def _ignore(_: object) -> None: ...
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_everybody_speaks_under_his_own_name_only(servers: LocalServers, user: str) -> None:
+async def test_everybody_speaks_under_his_own_name_only(bus: LocalServers, user: str) -> None:
     for author in USERS:
         mine = author == user
         for subject in (f"driftless.{author}.fact.00.key", f"deadletter.{author}.00"):
-            assert await refused(servers, user, subject) is not mine, subject
+            assert await refused(bus, user, subject) is not mine, subject
         lease = f"$KV.leases.{author}.00"
-        assert await refused(servers, user, lease) is (user == "ctl" or not mine), lease
+        assert await refused(bus, user, lease) is (user == "ctl" or not mine), lease
 
 
 @pytest.mark.parametrize("user", SERVICES)
@@ -92,29 +86,29 @@ async def test_everybody_speaks_under_his_own_name_only(servers: LocalServers, u
     ],
 )
 async def test_a_service_cannot_touch_what_is_not_its_own(
-    servers: LocalServers, user: str, subject: str
+    bus: LocalServers, user: str, subject: str
 ) -> None:
-    assert await refused(servers, user, subject)
+    assert await refused(bus, user, subject)
 
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_service_hears_market_data_and_its_own_answers_only(
-    servers: LocalServers, user: str
+    bus: LocalServers, user: str
 ) -> None:
-    assert not await refused(servers, user, "md.>", listen=True)
-    assert not await refused(servers, user, f"_INBOX_{user}.x", listen=True)
+    assert not await refused(bus, user, "md.>", listen=True)
+    assert not await refused(bus, user, f"_INBOX_{user}.x", listen=True)
     others = [f"_INBOX_{other}.>" for other in USERS if other != user]
     for subject in (*others, "*.>", ">", "driftless.>", "$KV.>", "$JS.>", "$SYS.>"):
-        assert await refused(servers, user, subject, listen=True), subject
-    assert await refused(servers, user, "rpc.>", listen=True) is (user != "ingester")
-    assert await refused(servers, user, "md.book.1") is (user != "ingester")
+        assert await refused(bus, user, subject, listen=True), subject
+    assert await refused(bus, user, "rpc.>", listen=True) is (user != "ingester")
+    assert await refused(bus, user, "md.book.1") is (user != "ingester")
     asks = user in ("risk", "executor")
-    assert await refused(servers, user, "rpc.book.refresh") is not asks
+    assert await refused(bus, user, "rpc.book.refresh") is not asks
 
 
 @pytest.mark.parametrize("asker", ["risk", "executor", "ctl"])
-async def test_the_ingester_answers_those_who_may_ask(servers: LocalServers, asker: str) -> None:
-    async with nats_client(servers, "ingester") as ingester, nats_client(servers, asker) as client:
+async def test_the_ingester_answers_those_who_may_ask(bus: LocalServers, asker: str) -> None:
+    async with nats_client(bus, "ingester") as ingester, nats_client(bus, asker) as client:
 
         async def answer(message: nats.aio.msg.Msg) -> None:
             await message.respond(b"fresh")
@@ -126,16 +120,16 @@ async def test_the_ingester_answers_those_who_may_ask(servers: LocalServers, ask
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_what_is_allowed_is_enough_to_work(servers: LocalServers, service: str) -> None:
+async def test_what_is_allowed_is_enough_to_work(bus: LocalServers, service: str) -> None:
     lane, errors = Lane(service, 0), []
     fact = RegimeChanged(
         id=content_id("r", service), cause="", root=content_id("r", service), ts_ns=1,
         before="normal", regime="halted", reason="test", actor="test",
     )  # fmt: skip
     client = await connect(
-        servers.endpoints.nats_url,
+        bus.endpoints.nats_url,
         service=service,
-        password=servers.endpoints.password(service).reveal(),
+        password=bus.endpoints.password(service).reveal(),
         on_error=errors.append,
     )
     lease = await NatsLeases(client, service=service, instance="one").take(lane)
@@ -143,7 +137,8 @@ async def test_what_is_allowed_is_enough_to_work(servers: LocalServers, service:
     ledger = NatsLedger(client)
     batch = Batch(epoch=int(lease.epoch), through=0, facts=(fact,))
     seq = await ledger.append(lane, batch, key="key", after=0)
-    read = [e async for run in ledger.read((lane.subjects,), after=0, until=seq) for e in run]
+    async with asyncio.timeout(20):  # a reader that is refused waits for ever
+        read = [e async for run in ledger.read((lane.subjects,), after=0, until=seq) for e in run]
     assert [entry.batch for entry in read] == [batch]
     assert (await ledger.last(lane)).seq == await ledger.head() == seq
     await ledger.dead_letter(lane, reason="test", data=b"x", source="y")
@@ -152,15 +147,15 @@ async def test_what_is_allowed_is_enough_to_work(servers: LocalServers, service:
     assert errors == []
 
 
-async def test_a_forged_fact_never_reaches_the_ledger(servers: LocalServers) -> None:
-    assert await refused(servers, "aggregator", "driftless.executor.order_filled.00.k")
-    async with nats_client(servers, "risk") as client:
+async def test_a_forged_fact_never_reaches_the_ledger(bus: LocalServers) -> None:
+    assert await refused(bus, "aggregator", "driftless.executor.order_filled.00.k")
+    async with nats_client(bus, "risk") as client:
         assert await NatsLedger(client).head() == 0
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
-async def test_without_the_password_nobody_comes_in(servers: LocalServers, password: str) -> None:
-    port = int(servers.endpoints.nats_url.rpartition(":")[2])
+async def test_without_the_password_nobody_comes_in(bus: LocalServers, password: str) -> None:
+    port = int(bus.endpoints.nats_url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     login = json.dumps({"user": "risk", "pass": password, "verbose": False})
     writer.write(f"CONNECT {login}\r\nPING\r\n".encode())
@@ -171,14 +166,14 @@ async def test_without_the_password_nobody_comes_in(servers: LocalServers, passw
     await writer.wait_closed()
 
 
-async def test_the_store_wants_its_password_and_never_evicts(servers: LocalServers) -> None:
-    async with redis_client(servers) as store:
+async def test_the_store_wants_its_password_and_never_evicts(bus: LocalServers) -> None:
+    async with redis_client(bus) as store:
         settings = await store.config_get("maxmemory-policy", "append*", "save", "dir")
         assert settings["maxmemory-policy"] == "noeviction"
         assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "everysec")
         assert settings["save"] == ""
-    arguments = Path(f"/proc/{servers.pids()['redis']}/cmdline").read_text()
-    assert servers.endpoints.password("redis").reveal() not in arguments
+    arguments = Path(f"/proc/{bus.pids()['redis']}/cmdline").read_text()
+    assert bus.endpoints.password("redis").reveal() not in arguments
 
 
 def test_the_bus_configuration_is_valid() -> None:
@@ -212,15 +207,15 @@ async def test_a_killed_server_comes_back_with_what_it_acknowledged(tmp_path: Pa
             assert await store.get("k") == b"kept"
 
 
-def test_everything_private_is_private(running: LocalServers) -> None:
-    folder = Path(running.endpoints.passwords)
+def test_everything_private_is_private(servers: LocalServers) -> None:
+    folder = Path(servers.endpoints.passwords)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = sorted(folder.iterdir())
     assert {file.name for file in files} == {*USERS, "redis", "redis.conf"}
     for file in (*files, folder.parent / "endpoints.json"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     assert len({file.read_text() for file in files}) == len(files)
-    environ = running.endpoints.environ("risk")
+    environ = servers.endpoints.environ("risk")
     assert not any(file.read_text() in text for file in files for text in environ.values())
 
 

@@ -114,10 +114,9 @@ def parse_everything(body: bytes) -> None:
     for kind, convert in CONVERSIONS:
         with suppress(WireError):
             convert(wire.decode(body, kind, where="test"))
-    for page in (wire.DataPage, wire.ClobPage):
-        with suppress(WireError):
-            for row in wire.decode(body, page, where="test").data or ():
-                parse_everything(bytes(row))
+    with suppress(WireError):
+        for row in wire.decode(body, wire.ClobPage, where="test").data or ():
+            parse_everything(bytes(row))
 
 
 @given(st.one_of(st.binary(max_size=60), mutated(), spliced()))

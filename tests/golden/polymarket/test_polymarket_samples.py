@@ -109,7 +109,7 @@ def test_a_recorded_gamma_market_names_the_clob_market() -> None:
         parse.market(clob, docs, as_of_ns=NOW_NS)
 
 
-def test_a_recorded_session_of_a_protocol_v2_market() -> None:
+def test_a_recorded_stream_of_a_protocol_v2_market() -> None:
     lines = [json.loads(line) for line in read("market-ws/session-v2-market.jsonl").splitlines()]
     token = TokenId(json.loads(lines[1]["data"])["assets_ids"][0])
     feed = MarketFeed([token])
@@ -320,11 +320,9 @@ def test_a_200_that_is_neither_yes_nor_no_is_unknown(name: str) -> None:
     assert (answer.mode, answer.definitive) == (Mode.UNCERTAIN, False)
 
 
-CODES = (
-    """auth auth invalid_payload key_pairing key_pairing wallet_kind order_version
+CODES = """auth auth invalid_payload key_pairing key_pairing wallet_kind order_version
 order_version tick size_min notional_min duplicated post_only_crosses balance allowance killed
-killed not_ready expiration close_only too_many other other"""
-).split()  # noqa: SIM905 - as long as the list of samples
+killed not_ready expiration close_only too_many other other""".split()  # noqa: SIM905
 
 
 def test_every_documented_error_has_its_class() -> None:

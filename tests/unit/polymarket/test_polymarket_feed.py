@@ -224,11 +224,32 @@ def test_a_silent_connection_costs_all_trust() -> None:
     assert feed.is_silent(now_ns=NOW + 31 * S, limit_ns=30 * S)
 
 
+def test_a_book_read_over_rest_stands_while_the_connection_is_silent() -> None:
+    feed = ready()
+    feed.poll(now_ns=NOW + 31 * S)
+    feed.snapshot(rest_book(), now_ns=NOW + 32 * S)
+    assert feed.poll(now_ns=NOW + 60 * S) == []
+    assert trusted(feed)
+    assert reasons(feed.poll(now_ns=NOW + 63 * S)) == ["silent connection"]
+
+
+def test_silence_begins_with_the_first_token() -> None:
+    feed = MarketFeed()
+    feed.opened(now_ns=NOW)
+    assert not feed.is_silent(now_ns=NOW + 99 * S, limit_ns=S)
+    assert len(feed.subscribe([YES], now_ns=NOW + 99 * S)) == 1
+    assert not feed.is_silent(now_ns=NOW + 99 * S, limit_ns=S)
+    assert feed.is_silent(now_ns=NOW + 101 * S, limit_ns=S)
+
+
 def test_a_new_connection_believes_nothing_from_before() -> None:
     feed = ready()
     lost = feed.closed(now_ns=NOW)
     assert reasons(lost) == ["connection lost"]
     assert not trusted(feed)
+    assert (
+        feed.unsubscribe([NO]) == feed.subscribe([NO], now_ns=NOW) == feed.unsubscribe([NO]) == []
+    )
     feed.snapshot(rest_book(), now_ns=NOW)
     assert trusted(feed)  # read over REST while there is no stream
     [frame] = feed.opened(now_ns=NOW)
@@ -264,7 +285,19 @@ def test_chatter_is_not_garbage(frame: str | bytes) -> None:
     assert ready().receive(frame, now_ns=NOW) == []
 
 
-@pytest.mark.parametrize("frame", ["INVALID OPERATION", "{", b"\xff\xfe", "[" * 10_000, "[1,"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "INVALID OPERATION",
+        "{",
+        b"\xff\xfe",
+        "[" * 10_000,
+        "[1,",
+        "null",
+        '{"event_type":"book"}',
+        '{"error":"x"}',
+    ],
+)
 def test_what_is_no_message_is_garbage_and_costs_trust(frame: str | bytes) -> None:
     feed = ready()
     events = feed.receive(frame, now_ns=NOW)
@@ -311,6 +344,25 @@ def test_an_unreadable_message_costs_its_token_the_trust(frame: str) -> None:
     assert not trusted(feed)
 
 
+def test_a_snapshot_older_than_an_unreadable_change_is_not_enough() -> None:
+    feed = MarketFeed([YES])
+    feed.opened(now_ns=NOW + S)
+    feed.receive(change_frame(at=9, price="oops"), now_ns=NOW + S)
+    assert reasons(feed.snapshot(rest_book(at=8), now_ns=NOW + S)) == [
+        "snapshot from before a missing change"
+    ]
+    assert reasons(feed.snapshot(rest_book(at=9), now_ns=NOW + S)) == []
+
+
+def test_a_missing_change_bars_older_snapshots_only_while_rest_may_lag() -> None:
+    feed = MarketFeed([YES])
+    feed.opened(now_ns=NOW)
+    feed.receive(change_frame(at=3_600_000, price="oops"), now_ns=NOW)
+    assert reasons(feed.snapshot(rest_book(), now_ns=NOW + 10 * S)) != []
+    assert reasons(feed.snapshot(rest_book(), now_ns=NOW + 10 * S + 1)) == []
+    assert trusted(feed)
+
+
 def test_a_token_we_do_not_follow_is_passed_over() -> None:
     feed = ready()
     assert feed.receive(change_frame(token=NO, price="oops"), now_ns=NOW + 5) == []
@@ -322,8 +374,8 @@ def test_a_snapshot_older_than_changes_let_go_is_not_enough() -> None:
     feed = MarketFeed([YES])
     feed.opened(now_ns=NOW)
     for _ in range(4_097):
-        feed.receive(change_frame(at=9), now_ns=NOW)
-    assert reasons(feed.snapshot(rest_book(at=8), now_ns=NOW)) == [
-        "snapshot older than changes already let go"
+        feed.receive(change_frame(at=9), now_ns=NOW + S)
+    assert reasons(feed.snapshot(rest_book(at=8), now_ns=NOW + S)) == [
+        "snapshot from before a missing change"
     ]
-    assert reasons(feed.snapshot(rest_book(at=9), now_ns=NOW)) == []
+    assert reasons(feed.snapshot(rest_book(at=9), now_ns=NOW + S)) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -99,7 +100,7 @@ async def pumping(
 async def test_frames_go_both_ways() -> None:
     async def venue(socket: ServerConnection) -> None:
         async for frame in socket:
-            await socket.send(f"echo {frame}")
+            await socket.send(f"echo {frame!s}")
 
     told, protocol, outbox = Told(), Script(), asyncio.Queue[str]()
     outbox.put_nowait("from before the connection")
@@ -108,6 +109,19 @@ async def test_frames_go_both_ways() -> None:
         outbox.put_nowait("more")
         assert [await told.next(), await told.next()] == ["echo hello", "echo more"]
     assert protocol.calls == ["opened 7", "closed 7"]
+
+
+async def test_no_log_level_shows_frames(caplog: pytest.LogCaptureFixture) -> None:
+    async def venue(socket: ServerConnection) -> None:
+        await socket.send(f"echo {await socket.recv()!s}")
+        await socket.wait_closed()
+
+    caplog.set_level(logging.INFO, logger="websockets.server")
+    caplog.set_level(logging.DEBUG, logger="websockets.client")
+    told = Told()
+    async with server(venue) as url, pumping(url, told, Script()):
+        assert await told.until("echo") == ["connected", "echo hello"]
+    assert "hello" not in caplog.text
 
 
 async def test_a_lost_connection_is_reported_and_made_again() -> None:

@@ -1,0 +1,98 @@
+"""The bodies of the control API; an unknown field is refused, so a typo cannot pass."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from services.paper_venue.state import Outcome
+from shared.domain.market import Side
+
+Amount = str | Annotated[int, msgspec.Meta(ge=0)]  # decimal text, or whole units
+Levels = tuple[tuple[Amount, Amount], ...]
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class MarketBody(_Body, frozen=True, kw_only=True):
+    """A market to open; what is left out is invented from the slug."""
+
+    slug: str
+    condition: str = ""
+    tokens: tuple[str, str] | None = None
+    outcomes: tuple[str, str] = ("Yes", "No")
+    question: str = ""
+    event: str = ""
+    tick: Amount = ""
+    size_min: Amount = ""
+    fee_rate: Amount = ""
+    neg_risk: bool = False
+    protocol: Literal["v1", "v2"] = "v1"
+    taker_delay: bool = False
+    accepting_orders: bool = True
+    end_s: int = 0
+    bids: Levels = ()
+    asks: Levels = ()
+
+
+class BookBody(_Body, frozen=True, kw_only=True):
+    condition: str
+    bids: Levels = ()
+    asks: Levels = ()
+
+
+class FillBody(_Body, frozen=True, kw_only=True):
+    wallet: str
+    condition: str
+    outcome: Outcome
+    side: Side
+    size: Amount
+    price: Amount = ""
+    tx: str = ""
+    exact: bool = False
+    immediate: bool = False
+
+
+class FillsBody(_Body, frozen=True, kw_only=True):
+    fills: tuple[FillBody, ...]
+    immediate: bool = False
+    rows: bool = False  # answer with every row, not only with counts
+
+
+class ActivityBody(_Body, frozen=True, kw_only=True):
+    wallet: str
+    type: Literal["SPLIT", "MERGE", "REDEEM"]
+    condition: str
+    size: Amount
+    immediate: bool = False
+
+
+class FundBody(_Body, frozen=True, kw_only=True):
+    wallet: str
+    usd: str | int  # may be negative: a withdrawal
+    owner: str = ""
+
+
+class OutsideBody(_Body, frozen=True, kw_only=True):
+    wallet: str
+    condition: str
+    outcome: Outcome
+    side: Side
+    size: Amount
+    price: Amount = ""
+
+
+class ResolveBody(_Body, frozen=True, kw_only=True):
+    condition: str
+    payouts: tuple[Amount, Amount]
+
+
+class FaultsBody(_Body, frozen=True, kw_only=True):
+    lost_answer: int | None = None
+    reject_next: int | None = None
+    status: int = 400
+    body: object = None
+    ws_silence_s: float | None = None
+    rest_5xx: int | None = None
+    fail_settlement: int | None = None
