@@ -40,7 +40,7 @@ chown -R "$uid:$gid" "$secrets"
 DRIFTLESS_UID=$uid
 DRIFTLESS_GID=$gid
 DRIFTLESS_SECRETS=./${secrets#./}
-DRIFTLESS_CONFIG=./deploy/config/paper.toml
+DRIFTLESS_CONFIG=./deploy/config/demo.toml
 COMPOSE_PROFILES=paper
 ENV
 echo "secrets in $secrets; settings for docker compose in .env"

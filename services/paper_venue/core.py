@@ -44,7 +44,6 @@ from services.paper_venue.trading import (
     cancel_uncovered,
     close_resting,
     fill_resting,
-    level_of,
     match_crossed,
     release_order,
     take,
@@ -283,18 +282,3 @@ def _refine_tick(venue: Venue, listing: Listing, prices: list[int], now_ns: int)
         venue.events.append(TickChanged(listing.market.condition, COARSE_TICK, FINE_TICK, now_ns))
 
 
-__all__ = [
-    "Fill",
-    "advance",
-    "drain",
-    "execute_activity",
-    "execute_fill",
-    "fund",
-    "level_of",
-    "new_venue",
-    "next_due_ns",
-    "open_market",
-    "resolve_market",
-    "set_depth",
-    "tradable",
-]

@@ -173,19 +173,13 @@ async def test_killing_each_service_in_turn_loses_and_doubles_nothing(tmp_path: 
             believed = await stack.believed()
             tokens = {market["tokens"][0] for market in markets}
             assert tokens <= believed.keys(), f"held: {len(believed)} of {len(tokens)}"
+            executed = (await stack.admin(f"ledger?wallet={LEADER}"))["fills"]
+            said, counted = await stack.of(LeaderFilled), await stack.of(FillCounted)
+            assert len(said) == len({fact.id for fact in said}) == len(executed)
+            assert len(counted) == len({fact.cause for fact in counted}) == len(executed)
             return await stack.in_step()
 
         await eventually(all_copied, deadline_s=90)
-        executed = [
-            row
-            for fill in (await stack.admin("ledger"))["fills"]
-            for row in fill["rows"]
-            if row["wallet"] == LEADER
-        ]
-        said = await stack.of(LeaderFilled)
-        assert len(said) == len({fact.id for fact in said}) == len(executed)
-        counted = await stack.of(FillCounted)
-        assert len(counted) == len({fact.cause for fact in counted}) == len(executed)
         posted = [order["order"] for order in (await stack.admin("orders"))["orders"]]
         assert len(posted) == len(set(posted))
         assert set(posted) <= {fact.order for fact in await stack.of(OrderPrepared)}

@@ -5,13 +5,17 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from typing import Literal
 
 import msgspec
 import pytest
 
+from services.paper_venue.leaders import Leader
 from shared.runtime.config import Config, LeaderConfig, load
 
 ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "deploy/config/demo.toml"
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 400
 PARAMETERS_MAX = 6
@@ -32,6 +36,9 @@ CORES = ("ingester", "aggregator", "risk", "executor", "reconciler")
 TEXT_SUFFIXES = {".py", ".toml", ".md", ".yml", ".yaml", ".conf", ".sh", ".cfg", ".html", ".lua"}
 SKIPPED = {".venv", ".git", ".driftless", "__pycache__", "build", "dist", "node_modules"}
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+
+
+Habit = Literal["splitter", "flipper", "pair-builder"]
 
 
 def name_of(path: Path) -> str:
@@ -191,6 +198,12 @@ def test_lines_of_configuration_fit_too() -> None:
 )
 def test_every_key_of_a_deployed_file_is_a_setting(path: Path) -> None:
     load(path, environ={})
+
+
+def test_the_demonstration_follows_leaders_that_its_venue_has() -> None:
+    followed = {leader.wallet for leader in load(DEMO, environ={}).leaders}
+    habits: tuple[Habit, ...] = ("splitter", "flipper", "pair-builder")
+    assert followed == {Leader(habit, Random(1)).wallet for habit in habits}
 
 
 def test_every_setting_stands_in_the_paper_file_with_a_comment() -> None:

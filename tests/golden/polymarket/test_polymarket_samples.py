@@ -13,10 +13,9 @@ import pytest
 
 from shared.domain.ids import OrderHash, TokenId, Wallet
 from shared.domain.observations import Activity, OrderReport, OwnFill, PostAnswer
-from shared.domain.units import Price, Shares
 from shared.polymarket import parse, parse_own, wire
 from shared.polymarket.activity_feed import ActivityFeed
-from shared.polymarket.auth import Account, Credentials, l2_headers
+from shared.polymarket.auth import Credentials
 from shared.polymarket.errors import (
     Garbage,
     Mode,
@@ -30,7 +29,6 @@ from shared.polymarket.errors import (
     failure,
 )
 from shared.polymarket.feed import BookMoved, MarketFeed, Resolved, Resync, TickChanged
-from shared.polymarket.orders import OrderTerms, Signer, order_hash
 from shared.polymarket.parse_own import Me
 from shared.polymarket.user_feed import UserFeed
 
@@ -63,6 +61,10 @@ def _every_sample_is_claimed() -> Iterator[None]:
         "data-v2/value.json",
         "gamma/events-keyset-skeleton.json",  # a template with placeholders
         "streams/polybolt-frames.json",  # prices of other markets
+        # Read by test_polymarket_vectors.py:
+        "clob/post-order-request.json",
+        "orders/auth-vectors.json",
+        "orders/eip712-order-vectors.json",
     }
     files = {str(path.relative_to(SAMPLES)) for path in SAMPLES.rglob("*.json*")}
     if len(claimed) > 40:  # all tests ran, not a selection of them
@@ -368,62 +370,3 @@ def test_small_bodies() -> None:
     assert (keys.api_key[-1], "AAEC" in repr(keys)) == ("1", False)
     for body in load("clob/cancel-responses.json").values():
         assert wire.decode(json.dumps(body), wire.CancelAnswer, where="test").canceled
-
-
-def terms_of(vector: dict[str, Any]) -> OrderTerms:
-    told, exchange = vector["order"], vector["domain"]["verifyingContract"]
-    return OrderTerms(
-        maker=Wallet(told["maker"].lower()),
-        signer=Wallet(told["signer"].lower()),
-        token=TokenId(told["tokenId"]),
-        side="SELL" if told["side"] else "BUY",
-        price=Price(500_000),
-        size=Shares(1_000_000),
-        maker_amount=int(told["makerAmount"]),
-        taker_amount=int(told["takerAmount"]),
-        salt=int(told["salt"]),
-        timestamp_ms=int(told["timestamp"]),
-        signature_type=told["signatureType"],
-        neg_risk=exchange.startswith("0xe2222"),
-        protocol="v2" if vector["domain"]["version"] == "3" else "v1",
-        metadata=told["metadata"],
-        builder=told["builder"],
-    )
-
-
-def test_all_order_vectors() -> None:
-    vectors = load("orders/eip712-order-vectors.json")
-    assert len(vectors) == 8
-    for vector in vectors:
-        terms = terms_of(vector)
-        assert order_hash(terms) == vector["order_hash"]
-        signed = Signer.from_hex(vector["private_key_anvil_0"]).sign(terms, owner="k")
-        assert json.loads(signed.body)["order"]["signature"] == vector["signature"]
-
-
-def test_an_order_body_has_the_documented_form() -> None:
-    example = load("clob/post-order-request.json")
-    vector = load("orders/eip712-order-vectors.json")[5]
-    terms = terms_of(vector)
-    body = Signer.from_hex(vector["private_key_anvil_0"]).sign(terms, owner="k").body
-    told = json.loads(body)
-    assert body == json.dumps(told, separators=(",", ":")).encode()
-    assert [list(told), list(told["order"])] == [list(example), list(example["order"])]
-    for name, value in example["order"].items():
-        assert type(told["order"][name]) is type(value)
-
-
-def test_all_auth_vectors() -> None:
-    vectors = load("orders/auth-vectors.json")
-    l1 = vectors["l1"]
-    headers = Signer.from_hex(l1["private_key"]).l1_headers(timestamp_s=l1["timestamp"])
-    assert headers["POLY_SIGNATURE"] == l1["POLY_SIGNATURE"]
-    assert headers["POLY_ADDRESS"] == l1["address"]
-    for l2 in vectors["l2"]:
-        keys = Credentials(api_key="k", secret=l2["secret"], passphrase="p")
-        account = Account(address=l1["address"], wallet=Wallet(""), credentials=keys)
-        body = (l2["body"] or "").encode()
-        signed = l2_headers(
-            account, l2["method"], l2["path"], body=body, timestamp_s=l2["timestamp"]
-        )
-        assert signed["POLY_SIGNATURE"] == l2["POLY_SIGNATURE"]
