@@ -289,7 +289,10 @@ class Shell(QuietShell[State]):
             await asyncio.sleep(interval_s)
 
     async def _poll_once(self) -> None:
+        """Read fills first: an account view vouches that our fills were read before it."""
         now_ns = self._clock.now_ns()
+        for fill in await self._venue.own_trades(after_s=self._read_from_s(now_ns)):
+            await self._lane.submit(fill)
         view = AccountView(
             as_of_ns=now_ns,
             collateral=await self._venue.balance(),
@@ -297,8 +300,6 @@ class Shell(QuietShell[State]):
             orders=tuple(await self._venue.open_orders()),
         )
         await self._world.store.write_views({ACCOUNT: encode(view)})
-        for fill in await self._venue.own_trades(after_s=self._read_from_s(now_ns)):
-            await self._lane.submit(fill)
 
     def _read_from_s(self, now_ns: int) -> int:
         """Return where to read fills from: an overlap, and every order not yet settled."""

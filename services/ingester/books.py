@@ -26,7 +26,7 @@ from shared.domain.views import (
     exposure_key,
     market_key,
 )
-from shared.polymarket.errors import Garbage, VenueError
+from shared.polymarket.errors import Garbage, NotFound, VenueError
 from shared.polymarket.feed import (
     TOKENS_MAX,
     BookMoved,
@@ -78,6 +78,7 @@ class BookKeeper:
         self._settings, self._url = settings, market_ws
         self._markets: dict[ConditionId, Market] = {}
         self._wanted: dict[ConditionId, int] = {}
+        self._bookless: dict[ConditionId, int] = {}  # resolved or not open yet: until when
         self._connections: list[_Connection] = []
         self._home: dict[TokenId, _Connection] = {}
         self._moved: dict[TokenId, Book] = {}
@@ -99,7 +100,9 @@ class BookKeeper:
 
     def want(self, condition: ConditionId) -> None:
         """Say that a market matters now."""
-        self._wanted[condition] = self._clock.now_ns()
+        now_ns = self._clock.now_ns()
+        if now_ns >= self._bookless.get(condition, 0):
+            self._wanted[condition] = now_ns
 
     def trust(self) -> tuple[int, int]:
         """Return how many books are trusted and how many are not."""
@@ -156,7 +159,7 @@ class BookKeeper:
         return market
 
     def _drop(self, condition: ConditionId) -> None:
-        del self._wanted[condition]
+        self._wanted.pop(condition, None)
         market = self._markets.pop(condition, None)
         for token in market.tokens if market else ():
             connection = self._home.pop(token, None)
@@ -230,10 +233,22 @@ class BookKeeper:
         try:
             async with self._gate:
                 await self.refresh(token)
+        except NotFound as e:
+            log(_logger, logging.INFO, "book_gone", token=token, reason=str(e))
+            await self._close(token)
         except VenueError as e:
             log(_logger, logging.WARNING, "book_unread", token=token, reason=str(e))
         finally:
             self._resyncing.discard(token)
+
+    async def _close(self, token: TokenId) -> None:
+        """Stop watching a market without a book; its terms are read once more, for the record."""
+        until_ns = self._clock.now_ns() + self._settings.market_refresh_s * NS_PER_S
+        for market in list(self._markets.values()):
+            if token in market.tokens:
+                await self._load(market.condition)
+                self._bookless[market.condition] = until_ns
+                self._drop(market.condition)
 
     async def refresh(self, token: TokenId) -> Book:
         """Read a book over REST, give it to the stream's book, and return what is believed."""

@@ -280,5 +280,3 @@ def _refine_tick(venue: Venue, listing: Listing, prices: list[int], now_ns: int)
     if extreme or any(price % COARSE_TICK for price in prices):
         listing.market = msgspec.structs.replace(listing.market, tick=FINE_TICK)
         venue.events.append(TickChanged(listing.market.condition, COARSE_TICK, FINE_TICK, now_ns))
-
-

@@ -2,6 +2,7 @@
 
 import random
 from functools import partial
+from typing import Final
 
 from services.reconciler.core import Policy, State, decide, evolve
 from services.reconciler.shell import Shell
@@ -11,6 +12,8 @@ from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
 from shared.runtime.runner import Service
 from shared.runtime.serve import Built, Context, main, urls_of
+
+_POLLS_MISSED_MAX: Final = 4  # of the executor's account polls, before its belief is not compared
 
 
 def build(context: Context) -> Built[State]:
@@ -38,6 +41,7 @@ def build(context: Context) -> Built[State]:
             context.store,
             wallet=config.account.wallet,
             interval_s=settings.interval_ms / 1_000,
+            account_age_ns_max=_POLLS_MISSED_MAX * config.executor.poll_interval_ms * NS_PER_MS,
         ),
         partitions=(partition_of(config.account.wallet),),
     )

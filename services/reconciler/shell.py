@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from services.reconciler.core import Observation, Policy, State, difference, view
+from shared.domain.freshness import age_ns
 from shared.domain.ids import OrderHash, TokenId, Wallet
 from shared.domain.units import Shares
 from shared.domain.views import (
@@ -37,9 +38,11 @@ class Shell(QuietShell[State]):
         *,
         wallet: Wallet,
         interval_s: float,
+        account_age_ns_max: int,
     ) -> None:
         self._policy, self._venue, self._store = policy, venue, store
         self._wallet, self._interval_s = wallet, interval_s
+        self._account_age_ns_max = account_age_ns_max
         self._agreed: dict[TokenId, tuple[Shares, Shares, int]] = {}
         self._resting: set[OrderHash] = set()
         self._latest: Observation | None = None
@@ -65,10 +68,13 @@ class Shell(QuietShell[State]):
         observed = await self._venue.positions(self._wallet)
         after, account = await self._store.read_views([POSITIONS, ACCOUNT])
         believed = decode(after, PositionsView)
-        if believed is None or before != after:
-            return None
         told = decode(account, AccountView)
-        resting = {order.order: order for order in (told.orders if told else ())}
+        if believed is None or before != after or told is None:
+            return None
+        if age_ns(told.as_of_ns, self._lane.clock.now_ns()) > self._account_age_ns_max:
+            log(_logger, logging.WARNING, "executor_behind", reason="it has not read its fills")
+            return None  # its belief may lack fills it will still book: a correction would double
+        resting = {order.order: order for order in told.orders}
         both = tuple(order for name, order in resting.items() if name in self._resting)
         self._resting = set(resting)
         seen = Observation(

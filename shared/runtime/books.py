@@ -12,14 +12,12 @@ from shared.domain.book import Book
 from shared.domain.freshness import age_ns
 from shared.domain.ids import ConditionId, TokenId
 from shared.domain.market import Market
-from shared.domain.units import NS_PER_S
 from shared.domain.views import book_key, decode, market_key
 from shared.runtime.clock import Clock
 from shared.runtime.logs import log
 from shared.runtime.ports import Store
 
 REFRESH: Final = "rpc.book.refresh"  # the ingester answers: a token's Book or a condition's Market
-_MARKET_CACHED_NS: Final = 5 * NS_PER_S
 _logger = logging.getLogger(__name__)
 
 
@@ -29,17 +27,11 @@ class Books:
     def __init__(self, store: Store, client: Client, clock: Clock, *, deadline_s: float) -> None:
         self._store, self._client, self._clock = store, client, clock
         self._deadline_s = deadline_s
-        self._markets: dict[ConditionId, Market] = {}
 
     async def market(self, condition: ConditionId) -> Market | None:
-        cached = self._markets.get(condition)
-        if cached and age_ns(cached.as_of_ns, self._clock.now_ns()) < _MARKET_CACHED_NS:
-            return cached
+        """Return a market's terms as the ingester last read them."""
         (found,) = await self._store.read_views([market_key(condition)])
-        market = decode(found, Market)
-        if market is not None:
-            self._markets[condition] = market
-        return market
+        return decode(found, Market)
 
     async def books(self, tokens: Sequence[TokenId], *, age_ns_max: int) -> tuple[Book | None, ...]:
         """Return the books, each from REST where its view is missing, doubted or too old."""

@@ -33,6 +33,7 @@ _HEARTBEAT_S: Final = 2
 _REPLY_DEADLINE_S: Final = 2.0
 _APPEND_DEADLINE_S: Final = 10.0  # the lane's lease ends it earlier when it is lost
 _WRONG_LAST_SEQUENCE: Final = 10071
+_NAME_IN_USE: Final = 10058
 _DEAD_DATA_MAX: Final = 64_000
 _GiB: Final = 1 << 30
 _DAY_NS: Final = 86_400_000_000_000
@@ -46,7 +47,7 @@ STREAMS: Final[tuple[dict[str, Any], ...]] = (
         "retention": "limits",
         "storage": "file",
         "discard": "new",
-        "max_bytes": 8 * _GiB,
+        "max_bytes": 4 * _GiB,
         "max_msg_size": 1_000_000,
         "duplicate_window": 600_000_000_000,
         "deny_delete": True,
@@ -109,7 +110,7 @@ async def provision(client: Client) -> None:
     """Create the streams with their limits, or bring existing ones up to them."""
     for config in STREAMS:
         answer = await _api(client, f"STREAM.CREATE.{config['name']}", config)
-        if "error" in answer:
+        if answer.get("error", {}).get("err_code") == _NAME_IN_USE:
             answer = await _api(client, f"STREAM.UPDATE.{config['name']}", config)
         if "error" in answer:
             raise RuntimeError(f"stream {config['name']}: {answer['error'].get('description')}")

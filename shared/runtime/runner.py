@@ -134,6 +134,7 @@ class LaneHandle:
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._stopping = False
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task that ends with the lane; its failure ends the lane."""
@@ -158,10 +159,18 @@ class LaneHandle:
         self._waiting.append(work)
         self._some.set()
 
+    def stop(self) -> None:
+        """Let the loop end after the run it is in; what waits is taken up by the next holder."""
+        self._stopping = True
+        self._some.set()
+
     async def _take(self) -> list[Input]:
-        while not self._waiting:
+        """Return what waits, once something does; nothing when the lane is to stop."""
+        while not self._waiting and not self._stopping:
             self._some.clear()
             await self._some.wait()
+        if self._stopping:
+            return []
         count = min(RUN_MAX, len(self._waiting))
         taken = [self._waiting.popleft() for _ in range(count)]
         self._room.set()
@@ -199,8 +208,8 @@ class LaneRunner(Generic[S]):
             serving = group.create_task(self._serve(handle))
             if stopping is not None:
                 await stopping.wait()
-                serving.cancel()
-                await asyncio.wait([serving])
+                handle.stop()
+                await serving  # never in the middle of a run: memory would be ahead of the log
                 await self._save(force=True)
                 raise _StopLane
 
@@ -262,8 +271,8 @@ class LaneRunner(Generic[S]):
             await asyncio.sleep(self._service.tick_ms / 1_000)
 
     async def _serve(self, handle: LaneHandle) -> None:
-        while True:
-            await self.process(await handle._take())
+        while taken := await handle._take():
+            await self.process(taken)
             if self._dirty and (handle.is_idle or self._save_is_due()):
                 await self._save()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+import nats
 import redis.asyncio as redis
 import uvloop
 from nats.aio.client import Client
@@ -182,7 +183,11 @@ class _Lanes:
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(work()) for work in self._built.background]
             while not self._stopping.is_set():
-                await self._balance(group)
+                try:
+                    await self._balance(group)
+                except (TimeoutError, nats.errors.Error) as e:
+                    # The broker is away: lanes end by their own leases, new ones wait.
+                    log_event(log, logging.WARNING, "broker_away", reason=repr(e))
                 self._alive.beat()
                 try:
                     async with asyncio.timeout(RENEW_S / 2):

@@ -214,9 +214,7 @@ def test_two_buyers_of_opposite_outcomes_mint_a_set() -> None:
     assert built.ledger.cash[BOB] == FUNDS - 6 * MICRO - trade.fee
 
 
-@pytest.mark.parametrize(
-    ("size", "filled"), [("25", 25), ("26", 25), ("85", 25), ("200", 25)]
-)
+@pytest.mark.parametrize(("size", "filled"), [("25", 25), ("26", 25), ("85", 25), ("200", 25)])
 def test_fak_takes_what_its_limit_allows_and_never_rests(size: str, filled: int) -> None:
     built = venue()
     posted = order("0.5", size, kind="FAK")

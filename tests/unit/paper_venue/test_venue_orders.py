@@ -67,7 +67,7 @@ def test_the_same_order_again_is_a_duplicate_even_after_a_kill(kind: str) -> Non
 
 def test_a_refused_order_leaves_no_trace_and_may_come_again() -> None:
     built = venue()
-    posted = order("0.4", "10", side="SELL")
+    posted = order("0.6", "10", side="SELL")
     with pytest.raises(Refused, match="balance is not enough"):
         post(built, posted)
     give(built, ANN, 0, "10")
