@@ -106,15 +106,16 @@ class Shell(QuietShell[State]):
         self._state, self._lane, self._clock = state, lane, lane.clock
         post = Patience(deadline_s=self._world.settings.post_deadline_s)
         self._http = connect_http(rng=self._rng, patience=post)
-        lane.spawn(self._run())
+        # Only what the log left open: an order prepared from now on is sent, not asked about.
+        lane.spawn(self._run(open_orders(state)))
 
-    async def _run(self) -> None:
+    async def _run(self, left_open: Sequence[Order]) -> None:
         self._account = await self._log_in(self._http)
         self._venue = Venue(
             self._http, now_ns=self._clock.now_ns, account=self._account, urls=self._world.urls
         )
         self._ready.set()
-        for order in open_orders(self._state):
+        for order in left_open:
             if order.phase == "prepared":
                 await self._lane.submit(Lost(order=order.order, reason="restarted"))
             self._lane.spawn(self._follow(order.order, order.prepared_ns))

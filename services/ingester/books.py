@@ -47,7 +47,7 @@ from shared.runtime.ports import Store, StoreAwayError
 
 _KEPT_NS: Final = 120 * NS_PER_S  # a market stays of interest this long after the last reason
 _INTEREST_EVERY_S: Final = 1.0
-_RESYNCS_AT_ONCE: Final = 4
+_READS_AT_ONCE: Final = 4  # of books and terms over REST, whatever the streams ask for
 _MARKETS_MAX: Final = 2_000
 _logger = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class BookKeeper:
         self._connections: list[_Connection] = []
         self._home: dict[TokenId, _Connection] = {}
         self._moved: dict[TokenId, Book] = {}
-        self._resyncing: set[TokenId] = set()
-        self._gate = asyncio.Semaphore(_RESYNCS_AT_ONCE)
+        self._asked: set[TokenId | ConditionId] = set()  # waiting in the queue, or being read
+        self._to_read: asyncio.Queue[Resync | ConditionId] = asyncio.Queue()
         self._rng = random.Random()  # noqa: S311 - jitter
         self.garbage = 0
         self.heard_ns = 0
@@ -96,6 +96,8 @@ class BookKeeper:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._flush())
+            for _ in range(_READS_AT_ONCE):
+                group.create_task(self._read_asked())
             group.create_task(self._follow_interest())
 
     def want(self, condition: ConditionId) -> None:
@@ -214,32 +216,43 @@ class BookKeeper:
             case BookMoved(book=book):
                 self.heard_ns = self._clock.now_ns()
                 self._moved[book.token] = book
-            case Resync(token=token, reason=reason):
-                if token not in self._resyncing:
-                    self._resyncing.add(token)
-                    self._group.create_task(self._resync(token, reason))
+            case Resync(token=token):
+                self._ask(token, event)
             case Resolved(condition=condition):
-                self._group.create_task(self._load(condition))
+                self._ask(condition, condition)
             case TickChanged(token=token):
-                for market in list(self._markets.values()):
+                for market in self._markets.values():
                     if token in market.tokens:
-                        self._group.create_task(self._load(market.condition))
+                        self._ask(market.condition, market.condition)
             case Garbage(reason=reason):
                 self.garbage += 1
                 log(_logger, logging.WARNING, "market_frame_unreadable", reason=reason)
 
+    def _ask(self, name: TokenId | ConditionId, request: Resync | ConditionId) -> None:
+        if name not in self._asked:
+            self._asked.add(name)
+            self._to_read.put_nowait(request)
+
+    async def _read_asked(self) -> None:
+        """Read what the streams could not vouch for, a few at a time."""
+        while True:
+            request = await self._to_read.get()
+            if isinstance(request, Resync):
+                await self._resync(request.token, request.reason)
+                self._asked.discard(request.token)
+            else:
+                await self._load(request)
+                self._asked.discard(request)
+
     async def _resync(self, token: TokenId, reason: str) -> None:
         log(_logger, logging.DEBUG, "book_resync", token=token, reason=reason)
         try:
-            async with self._gate:
-                await self.refresh(token)
+            await self.refresh(token)
         except NotFound as e:
             log(_logger, logging.INFO, "book_gone", token=token, reason=str(e))
             await self._close(token)
         except VenueError as e:
             log(_logger, logging.WARNING, "book_unread", token=token, reason=str(e))
-        finally:
-            self._resyncing.discard(token)
 
     async def _close(self, token: TokenId) -> None:
         """Stop watching a market without a book; its terms are read once more, for the record."""

@@ -25,6 +25,7 @@ from shared.runtime.clock import SystemClock
 from shared.runtime.config import (
     Config,
     ConfigError,
+    SecretError,
     config_hash,
     load,
     nats_password,
@@ -96,6 +97,8 @@ def main(name: str, build: Callable[[Context], Built[Any]]) -> None:
     setup_logging(name, config.telemetry.log_level)
     try:
         uvloop.run(_run(name, config, build))
+    except SecretError as e:
+        sys.exit(f"{name}: {e}")
     except BaseExceptionGroup as group:
         for leaf in _leaves(group):
             _report(leaf)

@@ -99,7 +99,7 @@ def test_market_orders_kills_and_duplicates() -> None:
         order = client.create_market_order(MarketOrderArgsV2(token_id=token, amount=5, side="BUY"))
         filled = client.post_order(order, OrderType.FOK)
         assert (filled["status"], filled["makingAmount"]) == ("matched", "5")
-        with pytest.raises(PolyApiException, match="is invalid. Duplicated.") as again:
+        with pytest.raises(PolyApiException, match=r"is invalid\. Duplicated\.") as again:
             client.post_order(order, OrderType.FOK)
         assert again.value.status_code == 400
         with pytest.raises(PolyApiException, match="FOK orders are fully filled or killed"):

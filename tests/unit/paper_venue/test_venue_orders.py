@@ -1,5 +1,7 @@
 """What the venue refuses and in which words; cancels, expirations, delays, uncovered orders."""
 
+from contextlib import suppress
+
 import msgspec
 import pytest
 from venue_build import ANN, BOB, CONDITION, FUNDS, MARKET, T0, give, levels, order, post, venue
@@ -57,11 +59,9 @@ def test_a_market_that_is_not_ready_takes_no_orders() -> None:
 def test_the_same_order_again_is_a_duplicate_even_after_a_kill(kind: str) -> None:
     built = venue()
     posted = order("0.4", "10", kind=kind)
-    try:
+    with suppress(Refused):
         post(built, posted)
-    except Refused as refusal:
-        assert kind in refusal.text
-    with pytest.raises(Refused, match="is invalid. Duplicated."):
+    with pytest.raises(Refused, match=r"is invalid\. Duplicated\."):
         post(built, posted)
 
 
