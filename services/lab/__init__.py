@@ -1,0 +1,1 @@
+"""The cores without the world: states rebuilt and compared, and measurements of the whole."""

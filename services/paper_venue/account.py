@@ -1,7 +1,7 @@
 """The CLOB's HTTP for accounts: keys, orders, cancels, own reads (protocol.md 1)."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 from aiohttp import web
@@ -74,15 +74,13 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     shell = shell_of(request)
     caller = authenticate(request, raw, shell)
     faults = shell.faults
-    if faults.reject_next > 0:
-        faults.reject_next -= 1
+    if faults.spend("lost_request"):
+        _hang_up(request)
+    if faults.spend("reject_next"):
         return answer(faults.body or {"error": "could not insert order"}, faults.status)
     response = _place(shell, caller, decode(raw, PostBody), request[RECEIVED_NS])
-    if faults.lost_answer > 0:
-        faults.lost_answer -= 1
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the answer was lost on request")
+    if faults.spend("lost_answer"):
+        _hang_up(request)
     return response
 
 
@@ -215,6 +213,12 @@ async def update_balance_allowance(request: web.Request) -> web.Response:
 
 async def _caller(request: web.Request) -> Caller:
     return authenticate(request, await request.read(), shell_of(request))
+
+
+def _hang_up(request: web.Request) -> NoReturn:
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("the connection was dropped on request")
 
 
 def _keys(key: str, secret: str, passphrase: str) -> web.Response:

@@ -10,7 +10,6 @@ from services.paper_venue.admin_bodies import (
     ActivityBody,
     Amount,
     BookBody,
-    FaultsBody,
     FillBody,
     FillsBody,
     FundBody,
@@ -29,6 +28,7 @@ from services.paper_venue.core import (
     resolve_market,
     set_depth,
 )
+from services.paper_venue.faults import FaultsBody, set_faults
 from services.paper_venue.http import Handler, answer, decode, shell_of
 from services.paper_venue.public import activity_row, ledger_entry
 from services.paper_venue.settlement import Stamp, new_tx
@@ -194,26 +194,19 @@ async def get_orders(request: web.Request) -> web.Response:
 async def post_faults(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), FaultsBody, "invalid faults")
-    faults = shell.faults
-    if body.lost_answer is not None:
-        faults.lost_answer = body.lost_answer
-    if body.reject_next is not None:
-        faults.reject_next, faults.status, faults.body = body.reject_next, body.status, body.body
-    if body.rest_5xx is not None:
-        faults.rest_5xx = body.rest_5xx
-    if body.ws_silence_s is not None:
-        faults.silent_until_ns = shell.now_ns() + int(body.ws_silence_s * NS_PER_S)
+    set_faults(shell.faults, body, shell.now_ns())
+    if body.close_sockets is not None:
+        shell.hub.cut(body.close_sockets)
     if body.fail_settlement is not None:
         shell.venue.fail_settlements = body.fail_settlement
-    return answer({"ok": True, "faults": faults, "fail_settlement": shell.venue.fail_settlements})
+    settlements = shell.venue.fail_settlements
+    return answer({"ok": True, "faults": shell.faults, "fail_settlement": settlements})
 
 
 def _filled(venue: Venue, trades: tuple[Trade, ...]) -> Json:
     """Return what a fill became: its transaction, and every row the public will see of it."""
     size = sum(trade.size for trade in trades if trade.taker == trades[0].taker)
-    txs = {trade.tx for trade in trades}
-    newest = venue.rows[-4 * len(trades) - 64 :] if trades else []
-    rows = [activity_row(venue, row) for row in newest if row.tx in txs]
+    rows = [activity_row(venue, row) for trade in trades for row in trade.rows]
     return {
         "tx": trades[0].tx if trades else "",
         "filled_micro": size,

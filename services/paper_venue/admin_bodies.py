@@ -86,13 +86,3 @@ class OutsideBody(_Body, frozen=True, kw_only=True):
 class ResolveBody(_Body, frozen=True, kw_only=True):
     condition: str
     payouts: tuple[Amount, Amount]
-
-
-class FaultsBody(_Body, frozen=True, kw_only=True):
-    lost_answer: int | None = None
-    reject_next: int | None = None
-    status: int = 400
-    body: object = None
-    ws_silence_s: float | None = None
-    rest_5xx: int | None = None
-    fail_settlement: int | None = None

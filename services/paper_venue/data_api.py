@@ -252,7 +252,8 @@ def _feed(
     """Page through rows in (block time, sequence) order, in either direction."""
     if "offset" in request.query:
         raise BadQueryError("offset is not supported, use cursor", "offset")
-    now_ns = shell_of(request).now_ns()
+    shell = shell_of(request)
+    now_ns = shell.faults.data_time(shell.now_ns())
     limit, newest_first = _limit(request), _newest_first(request)
     start, end = _whole(request, "start", 0), _whole(request, "end", 1 << 62)
     low = bisect_left(rows, start, key=lambda row: row.block_s)

@@ -1,6 +1,7 @@
 """From a match to its end: trades, their public rows, and the timers that settle them."""
 
 import heapq
+from bisect import insort
 from hashlib import blake2b
 from typing import Literal
 
@@ -124,7 +125,7 @@ def _schedule_settlement(venue: Venue, trade: Trade, stamp: Stamp) -> None:
         return
     add_timer(venue, mined_ns, "mined", trade)
     add_timer(venue, confirmed_ns, "confirmed", trade)
-    rows = _trade_rows(venue, trade, stamp, mined_ns // NS_PER_S)
+    rows = trade.rows = _trade_rows(venue, trade, stamp, mined_ns // NS_PER_S)
     shown_ns = now_ns + (0 if stamp.immediate else config.rtds_delay_ms * NS_PER_MS)
     add_timer(venue, shown_ns, "rows", rows)
 
@@ -204,10 +205,14 @@ def record_activity(
 def store_row(venue: Venue, row: Row) -> None:
     """File a row, keeping every list in the order of (block time, sequence)."""
     for rows in (venue.rows, venue.rows_of.setdefault(row.wallet, [])):
-        place = len(rows)
-        while place and (rows[place - 1].block_s, rows[place - 1].seq) > (row.block_s, row.seq):
-            place -= 1
-        rows.insert(place, row)
+        if rows and _order_of(rows[-1]) > _order_of(row):
+            insort(rows, row, key=_order_of)
+        else:
+            rows.append(row)
+
+
+def _order_of(row: Row) -> tuple[int, int]:
+    return row.block_s, row.seq
 
 
 def add_timer(

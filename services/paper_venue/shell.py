@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from services.paper_venue.core import advance, drain, next_due_ns
+from services.paper_venue.faults import Faults
 from services.paper_venue.signing import Credentials, credentials_for
 from services.paper_venue.sockets import Hub
 from services.paper_venue.state import Venue
@@ -28,25 +29,14 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Faults(msgspec.Struct, kw_only=True):
-    """What goes wrong on request; counters run down."""
-
-    lost_answer: int = 0  # the next POST /order succeed, and the connection drops unanswered
-    reject_next: int = 0  # the next POST /order are refused with `status` and `body`
-    status: int = 400
-    body: object = None
-    rest_5xx: int = 0  # the next public or account requests answer 500
-    silent_until_ns: int = 0  # the activity stream answers PING and sends nothing until then
-
-
 class Shell:
     """A running venue: state, clock, sockets, faults, and what was posted to it."""
 
     def __init__(self, venue: Venue, now_ns: Callable[[], int]) -> None:
         self.venue = venue
         self.now_ns = now_ns
-        self.hub = Hub(venue)
         self.faults = Faults()
+        self.hub = Hub(venue, self.faults)
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -92,8 +82,7 @@ class Shell:
 
     def _tell(self, now_ns: int) -> None:
         advance(self.venue, now_ns)  # what became due at this very moment: no delay is no wait
-        silent = now_ns < self.faults.silent_until_ns
-        self.hub.publish(drain(self.venue, now_ns), now_ns, stream_is_silent=silent)
+        self.hub.publish(drain(self.venue, now_ns), now_ns)
         self._set_alarm(now_ns)
 
     def _set_alarm(self, now_ns: int) -> None:

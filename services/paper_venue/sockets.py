@@ -4,11 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from services.paper_venue.faults import Faults, SocketKind
 from services.paper_venue.public import (
     new_market_frame,
     resolved_frame,
@@ -45,13 +46,15 @@ from shared.domain.units import format_micro
 
 QUEUE_MAX: Final = 50_000  # frames waiting for a slow reader; then it is cut, as in production
 STREAM_KINDS: Final = ("trades", "orders_matched")
+SOCKET_KINDS: Final[tuple[SocketKind, ...]] = ("market", "user", "stream")
 
 
 class Peer:
     """One open socket, its subscriptions, and the frames it has not taken yet."""
 
-    def __init__(self, kind: Literal["market", "user", "stream"]) -> None:
+    def __init__(self, kind: SocketKind) -> None:
         self.kind = kind
+        self.abort: Callable[[], None] = lambda: None  # ends the connection without a goodbye
         self.tokens: set[str] = set()
         self.extras = False  # custom_feature_enabled
         self.address: Wallet | None = None
@@ -73,23 +76,37 @@ class Peer:
 class Hub:
     """Turns events into frames, each encoded once, for the sockets that want them."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: Venue, faults: Faults) -> None:
         self._venue = venue
+        self._faults = faults
         self.peers: set[Peer] = set()
 
-    def publish(self, events: Iterable[Event], now_ns: int, *, stream_is_silent: bool) -> None:
+    def publish(self, events: Iterable[Event], now_ns: int) -> None:
+        """Send what follows from events, except to sockets that are silent on request."""
         if not self.peers:
             return
+        silent = {kind for kind in SOCKET_KINDS if self._faults.is_silent(kind, now_ns)}
         for event in events:
             if isinstance(event, RowsShown):
-                if not stream_is_silent:
+                if "stream" not in silent:
                     self._rows(event, now_ns)
-            elif isinstance(event, OrderMoved):
-                self._order(event)
-            elif isinstance(event, TradeMoved):
-                self._trade(event)
-            else:
+            elif isinstance(event, OrderMoved | TradeMoved):
+                if "user" not in silent:
+                    self._own(event)
+            elif "market" not in silent:
                 self._market(event)
+
+    def cut(self, kind: str) -> None:
+        """End sockets without a goodbye; ``all`` ends every one."""
+        for peer in self.peers:
+            if kind in ("all", peer.kind):
+                peer.abort()
+
+    def _own(self, event: OrderMoved | TradeMoved) -> None:
+        if isinstance(event, OrderMoved):
+            self._order(event)
+        else:
+            self._trade(event)
 
     def _market(self, event: MarketEvent) -> None:
         listings = self._venue.listings
@@ -127,9 +144,20 @@ class Hub:
             for kind in STREAM_KINDS:
                 if kind in wanted and (kind == "trades" or row.taker):
                     text = _text(stream_frame(payload, kind, now_ns))
-                    for peer in self.peers:
-                        if kind in peer.stream_kinds:
-                            peer.send(text)
+                    self._to_stream(kind, text)
+
+    def _to_stream(self, kind: str, text: str) -> None:
+        faults = self._faults
+        lost, twice = faults.spend("drop_frames"), faults.spend("twice_frames")
+        garbage = faults.spend("garbage_frames")
+        for peer in self.peers:
+            if kind in peer.stream_kinds:
+                if garbage:
+                    peer.send('{"topic":"activity","type":')
+                if not lost:
+                    peer.send(text)
+                if twice:
+                    peer.send(text)
 
     def _book(self, moved: BookMoved) -> None:
         """Tell levels as changes, or whole books after a trade, as the venue does."""
@@ -261,6 +289,8 @@ async def serve_socket(
     """Run one socket to its end: a reader that applies frames, a writer that empties the queue."""
     socket = web.WebSocketResponse(autoping=True, max_msg_size=4 << 20, compress=False)
     await socket.prepare(request)
+    if request.transport is not None:
+        peer.abort = request.transport.abort
     hub.peers.add(peer)
     writer = asyncio.create_task(_write(socket, peer))
     try:

@@ -75,6 +75,25 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True):
     size: Shares
 
 
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of what a wallet did, as the activity stream and the Data API tell it."""
+
+    seq: int
+    wallet: Wallet
+    kind: RowKind
+    condition: ConditionId
+    size: Shares
+    usd: Usd
+    tx: TxHash
+    block_s: int
+    seen_ns: int  # from when the Data API shows it
+    token: TokenId | None = None
+    outcome: Outcome | None = None
+    side: Side | None = None
+    price: Price = Price(0)
+    taker: bool = True
+
+
 class Trade(msgspec.Struct, kw_only=True):
     """One taker against the makers of one price; settled as one."""
 
@@ -94,27 +113,9 @@ class Trade(msgspec.Struct, kw_only=True):
     tx: TxHash
     match_ns: int
     moves: tuple[Move, ...]
+    rows: tuple[Row, ...] = ()  # what the public will see; nothing where settlement fails
     status: TradeStatus = "MATCHED"
     updated_ns: int = 0
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of what a wallet did, as the activity stream and the Data API tell it."""
-
-    seq: int
-    wallet: Wallet
-    kind: RowKind
-    condition: ConditionId
-    size: Shares
-    usd: Usd
-    tx: TxHash
-    block_s: int
-    seen_ns: int  # from when the Data API shows it
-    token: TokenId | None = None
-    outcome: Outcome | None = None
-    side: Side | None = None
-    price: Price = Price(0)
-    taker: bool = True
 
 
 class BookMoved(msgspec.Struct, frozen=True):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from services.lab.replay import verify
 
+from services.lab.replay import verify
 from shared.domain.messages import (
     FillCounted,
     LeaderFilled,
@@ -185,6 +185,58 @@ async def test_killing_each_service_in_turn_loses_and_doubles_nothing(tmp_path: 
         assert set(posted) <= {fact.order for fact in await stack.of(OrderPrepared)}
         facts = await stack.facts()
         assert len(facts) == len({fact.id for fact in facts})
+        report = await verify(stack.ledger, stack.store)
+        assert all(lane.identical for lane in report), report
+
+
+async def test_a_flushed_store_loses_nothing(tmp_path: Path) -> None:
+    """FLUSHALL while running: views and snapshots come back, the next copy is made, all agree."""
+    async with running(tmp_path) as stack:
+        first, second = await open_market(stack, "one"), await open_market(stack, "two")
+        await leader_trades(stack, first, "BUY", "100")
+
+        async def holds(market: dict[str, Any]) -> bool:
+            believed = await stack.believed()
+            return believed.get(market["tokens"][0], 0) > 0 and await stack.in_step()
+
+        await eventually(lambda: holds(first), deadline_s=30)
+        await stack.redis.flushall()
+        await leader_trades(stack, second, "BUY", "100")
+        await eventually(lambda: holds(second), deadline_s=40)
+        assert await holds(first)
+        for service in SERVICES:
+            stack.kill(service)
+        await restock(stack, second)
+        await leader_trades(stack, second, "SELL", "100")
+
+        async def left_the_second() -> bool:
+            assert second["tokens"][0] not in await stack.believed()
+            return await stack.in_step()
+
+        await eventually(left_the_second, deadline_s=60)
+        report = await verify(stack.ledger, stack.store)
+        assert all(lane.identical for lane in report), report
+
+
+async def test_a_killed_broker_loses_nothing(tmp_path: Path) -> None:
+    """kill -9 of NATS between two fills: services come back with it and copy both, once."""
+    async with running(tmp_path) as stack:
+        market = await open_market(stack)
+        await leader_trades(stack, market, "BUY", "60")
+        stack.servers.stop_nats(kill=True)
+        await leader_trades(stack, market, "BUY", "40")
+        stack.servers.start_nats()
+
+        async def all_counted() -> bool:
+            assert len(await stack.of(LeaderFilled)) == 2
+            counted = await stack.of(FillCounted)
+            assert len(counted) == len({fact.cause for fact in counted}) == 2
+            assert market["tokens"][0] in await stack.believed()
+            return await stack.in_step()
+
+        await eventually(all_counted, deadline_s=90)
+        posted = [order["order"] for order in (await stack.admin("orders"))["orders"]]
+        assert len(posted) == len(set(posted))
         report = await verify(stack.ledger, stack.store)
         assert all(lane.identical for lane in report), report
 

@@ -454,3 +454,91 @@ async def test_as_a_process_it_says_where_it_is_and_stops_on_a_signal(tmp_path: 
     process.send_signal(signal.SIGTERM)
     await asyncio.wait_for(process.wait(), 10)
     assert process.returncode == 0
+
+
+async def test_frames_are_lost_doubled_and_garbled_on_request(bench: Bench) -> None:
+    async with bench.socket("/rtds") as socket:
+        await subscribe(socket, {**SUBSCRIBE, "subscriptions": SUBSCRIBE["subscriptions"][:1]})
+        assert await frame(socket) == "PONG"
+        await bench.admin("faults", drop_frames=1)
+        await bench.fill(immediate=True)
+        assert (await frame(socket))["payload"]["proxyWallet"] != LEADER, "the taker's was lost"
+        await bench.admin("faults", twice_frames=1, garbage_frames=1)
+        await bench.fill(immediate=True)
+        assert await frame(socket) == '{"topic":"activity","type":'
+        assert await frame(socket) == await frame(socket)
+
+
+async def test_sockets_can_be_cut_without_a_goodbye(bench: Bench) -> None:
+    async with bench.socket("/rtds") as stream, bench.socket("/ws/market") as market:
+        for socket in (stream, market):
+            await subscribe(socket, {})
+        await stream.receive(timeout=5)
+        await bench.admin("faults", close_sockets="stream")
+        ended = await stream.receive(timeout=5)
+        assert ended.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+        assert not market.closed
+
+
+async def test_stale_data_and_broken_answers_on_request(bench: Bench) -> None:
+    await bench.admin("faults", stale_data_s=60)
+    await bench.pass_ms(10)
+    await bench.fill(immediate=True)
+    assert (await bench.get("/v2/activity", user=LEADER))["data"] == []
+    await bench.pass_ms(60_000)
+    assert len((await bench.get("/v2/activity", user=LEADER))["data"]) == 1
+    for fault, status, text in (("rest_429", 429, "rate limit"), ("rest_empty", 200, "")):
+        await bench.admin("faults", **{fault: 1})
+        async with bench.session.get(f"{bench.url}/time") as answer:
+            assert answer.status == status
+            assert text in await answer.text()
+
+
+async def test_a_lost_request_leaves_nothing_behind(bench: Bench) -> None:
+    await bench.admin("faults", lost_request=1)
+    body = bench.order_body()
+    with pytest.raises(aiohttp.ClientError):
+        await bench.post(body)
+    assert (await bench.post(body))[0] == 200
+
+
+async def test_a_failed_settlement_gives_the_dollars_back(bench: Bench) -> None:
+    await bench.admin("faults", fail_settlement=1)
+    _, answer = await bench.post(bench.order_body())
+    await bench.pass_ms(6_000)
+    headers = bench.signed("GET", "/data/trades")
+    async with bench.session.get(f"{bench.url}/data/trades", headers=headers) as page:
+        (trade,) = (await page.json())["data"]
+    assert (trade["id"], trade["status"]) == (answer["tradeIDs"][0], "TRADE_STATUS_FAILED")
+    assert (await bench.get("/v2/positions", user=OWNER))["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("POLY_SIGNATURE", "A" * 43 + "="),
+        ("POLY_PASSPHRASE", "0" * 64),
+        ("POLY_API_KEY", "00000000-0000-0000-0000-000000000000"),
+        ("POLY_ADDRESS", LEADER),
+        ("POLY_TIMESTAMP", str(NOW_S + 1)),
+        ("POLY_TIMESTAMP", "soon"),
+    ],
+)
+async def test_account_calls_need_every_header_right(bench: Bench, header: str, value: str) -> None:
+    url, good = f"{bench.url}/data/orders", bench.signed("GET", "/data/orders")
+    async with bench.session.get(url, headers=good, params={"market": "0x1"}) as answer:
+        assert answer.status == 200, "the query is no part of what is signed"
+    async with bench.session.get(url, headers={**good, header: value}) as answer:
+        assert answer.status == 401
+        assert await answer.json() == {"error": "Unauthorized/Invalid api key"}
+
+
+async def test_a_signature_covers_the_body_and_is_not_good_for_ever(bench: Bench) -> None:
+    body = bench.order_body()
+    headers = bench.signed("POST", "/order", body)
+    url = f"{bench.url}/order"
+    async with bench.session.post(url, data=body + " ", headers=headers) as answer:
+        assert answer.status == 401
+    await bench.pass_ms(301_000)
+    async with bench.session.post(url, data=body, headers=headers) as answer:
+        assert answer.status == 401

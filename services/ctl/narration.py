@@ -1,0 +1,240 @@
+"""Facts in words: one line each, in dollars, shares and milliseconds."""
+
+from typing import assert_never
+
+from services.ctl.figures import (
+    Names,
+    bps,
+    duration,
+    measured,
+    notional,
+    price,
+    shares,
+    short,
+    usd,
+)
+from shared.domain import messages as m
+from shared.domain.units import NS_PER_MS, bps_worse
+
+_REGIMES = {"normal": "normal", "reduce_only": "reduce-only", "halted": "halted"}
+
+
+def regime_name(regime: m.Regime) -> str:
+    return _REGIMES[regime]
+
+
+def told(fact: m.Fact, names: Names) -> str:
+    """Return what a fact says, without its time and its id."""
+    match fact:
+        case (
+            m.LeaderFilled()
+            | m.LeaderActed()
+            | m.LeaderBaselineRead()
+            | m.ActivityRead()
+            | m.FeedChanged()
+        ):
+            return _seen(fact, names)
+        case m.FillCounted() | m.IntentFormed() | m.WindowNetted():
+            return _netted(fact, names)
+        case m.TargetSet() | m.TargetExpired() | m.OrderApproved() | m.OrderRefused():
+            return _judged(fact, names)
+        case m.HoldingChanged() | m.ReservationEnded() | m.RegimeChanged():
+            return _booked(fact, names)
+        case (
+            m.OrderPrepared()
+            | m.OrderDeclined()
+            | m.OrderAccepted()
+            | m.OrderRejected()
+            | m.OrderOutcomeUnknown()
+        ):
+            return _sent(fact, names)
+        case m.OrderFilled() | m.FillSettled() | m.OrderClosed() | m.PositionCorrected():
+            return _executed(fact, names)
+        case m.DriftSuspected() | m.DriftFound() | m.DriftCleared() | m.OrphanFound():
+            return _compared(fact, names)
+        case m.HaltTrading() | m.ResumeTrading():
+            verb = "halt" if isinstance(fact, m.HaltTrading) else "resume"
+            return f"{fact.actor} asks to {verb}: {fact.reason}"
+        case _:
+            assert_never(fact)
+
+
+def _seen(
+    fact: m.LeaderFilled | m.LeaderActed | m.LeaderBaselineRead | m.ActivityRead | m.FeedChanged,
+    names: Names,
+) -> str:
+    match fact:
+        case m.LeaderFilled():
+            what = _trade(fact, names)
+            seen = f"seen {duration(fact.seen_ns - fact.ts_ns)} later by {fact.source}"
+            return f"{names.leader(fact.leader)} {what} ({seen})"
+        case m.LeaderActed():
+            sets = f"{shares(fact.size)} of {names.market(fact.condition)}"
+            return f"{names.leader(fact.leader)} {fact.action.lower()} {sets}"
+        case m.LeaderBaselineRead():
+            return f"{names.leader(fact.leader)} is followed; held {len(fact.holdings)} markets"
+        case m.ActivityRead():
+            return f"{names.leader(fact.leader)} read without a gap"
+        case m.FeedChanged():
+            said = f" ({fact.detail})" if fact.detail else ""
+            return f"feed {fact.feed} {fact.state} after {fact.duration_ms:,} ms{said}"
+
+
+def _trade(fact: m.LeaderFilled | m.OrderFilled, names: Names) -> str:
+    verb = "bought" if fact.side == "BUY" else "sold"
+    what = f"{names.outcome(fact.condition, fact.outcome)} of {names.market(fact.condition)}"
+    worth = usd(notional(fact.price, fact.size))
+    return f"{verb} {shares(fact.size)} {what} at {price(fact.price)} = {worth}"
+
+
+def _netted(fact: m.FillCounted | m.IntentFormed | m.WindowNetted, names: Names) -> str:
+    who, where = names.leader(fact.leader), names.market(fact.condition)
+    match fact:
+        case m.FillCounted():
+            change = shares(fact.yes - fact.no, signed=True)
+            aside = ", nothing to copy" if fact.baseline else ""
+            return f"counted: exposure of {who} in {where} {change}{aside}"
+        case m.IntentFormed():
+            change = f"{shares(fact.before)} -> {shares(fact.after)}"
+            basis = f"{len(fact.fills)} fill{'s' if len(fact.fills) != 1 else ''}"
+            how = f"closed by {fact.closed_by.replace('_', ' ')}"
+            return (
+                f"{who} in {where}: exposure {change} shares, {basis} worth {usd(fact.notional)}"
+                f" at {price(fact.yes_price)} yes; window {how}"
+            )
+        case m.WindowNetted():
+            return f"{who} in {where}: {len(fact.fills)} fills net to nothing to follow"
+
+
+def _judged(
+    fact: m.TargetSet | m.TargetExpired | m.OrderApproved | m.OrderRefused, names: Names
+) -> str:
+    where = names.market(fact.condition)
+    match fact:
+        case m.TargetSet():
+            change = f"{shares(fact.before)} -> {shares(fact.target)}"
+            return f"target in {where} {change} shares because of {names.leader(fact.leader)}"
+        case m.TargetExpired():
+            return f"target in {where} {shares(fact.target)} expired at {shares(fact.held)} shares"
+        case m.OrderApproved():
+            trims = [v for v in fact.verdicts if v.outcome == "trim"]
+            limit = f"{price(fact.limit)} or better, at most {usd(fact.worst_usd)}"
+            if fact.side == "SELL":
+                limit = f"{price(fact.limit)} or better"
+            order = f"{_order(fact, names)} at {limit}"
+            return f"approved {order}" + "".join(f"; {trimmed(v)}" for v in trims)
+        case m.OrderRefused():
+            what = "" if fact.side is None else f"{fact.side.lower()} {shares(fact.size)} in "
+            again = "written off" if fact.final else "tried again"
+            return f"refused {what}{where}: {refusal(fact)}; {again}"
+
+
+def refusal(fact: m.OrderRefused | m.OrderDeclined) -> str:
+    """Return the reason with the number that stands against the limit."""
+    if not fact.unit:
+        return fact.reason
+    actual, limit = measured(fact.actual, fact.unit), measured(fact.limit, fact.unit)
+    return f"{fact.reason} {actual}, limit {limit}"
+
+
+def trimmed(verdict: m.Verdict) -> str:
+    actual, limit = measured(verdict.actual, verdict.unit), measured(verdict.limit, verdict.unit)
+    kept = shares(verdict.size)
+    if verdict.unit == "shares":
+        return f"trimmed by {verdict.rule} from {actual} to {kept} shares"
+    return f"trimmed by {verdict.rule} ({actual} of {limit}) to {kept} shares"
+
+
+def _order(fact: m.OrderApproved | m.OrderPrepared, names: Names) -> str:
+    return f"{fact.side} {shares(fact.size)} {names.token(fact.token)}"
+
+
+def _booked(fact: m.HoldingChanged | m.ReservationEnded | m.RegimeChanged, names: Names) -> str:
+    match fact:
+        case m.HoldingChanged():
+            what = (
+                f"{names.outcome(fact.condition, fact.outcome)} of {names.market(fact.condition)}"
+            )
+            profit = f", realised {usd(fact.realised)}" if fact.realised else ""
+            change = shares(fact.shares, signed=True)
+            return f"booked {change} {what} to {names.leader(fact.leader)}{profit}"
+        case m.ReservationEnded():
+            return f"reservation ended: {fact.reason}, {shares(fact.filled)} filled"
+        case m.RegimeChanged():
+            before, after = regime_name(fact.before), regime_name(fact.regime)
+            return f"trading {before} -> {after}: {fact.reason} (by {fact.actor})"
+
+
+def _sent(
+    fact: m.OrderPrepared
+    | m.OrderDeclined
+    | m.OrderAccepted
+    | m.OrderRejected
+    | m.OrderOutcomeUnknown,
+    names: Names,
+) -> str:
+    match fact:
+        case m.OrderPrepared():
+            quote = fact.quote
+            estimate = "no estimate"
+            if quote.average is not None:
+                slip = bps_worse(fact.side == "BUY", quote.average, fact.leader_price)
+                estimate = f"expected {price(quote.average)}, {bps(slip)} to the leader"
+            age = duration(quote.book_age_ns)
+            return (
+                f"order {short(fact.order)} {_order(fact, names)} at {price(fact.price)} or better"
+                f" ({estimate}, book {age} old)"
+            )
+        case m.OrderDeclined():
+            return f"given back unsent: {refusal(fact)}"
+        case m.OrderAccepted():
+            took = duration(fact.latency_ns)
+            return f"order {short(fact.order)} accepted ({fact.status}) in {took}"
+        case m.OrderRejected():
+            said = f": {fact.detail}" if fact.detail else ""
+            return f"order {short(fact.order)} rejected, {fact.reason}{said}"
+        case m.OrderOutcomeUnknown():
+            asked = "asked about, not sent again"
+            return f"order {short(fact.order)} has no answer ({fact.reason}): {asked}"
+
+
+def _executed(
+    fact: m.OrderFilled | m.FillSettled | m.OrderClosed | m.PositionCorrected, names: Names
+) -> str:
+    match fact:
+        case m.OrderFilled():
+            fee = f", fee {usd(fact.fee)}" if fact.fee else ""
+            return f"we {_trade(fact, names)}{fee}"
+        case m.FillSettled():
+            undone = ": the fill is taken back" if fact.settlement == "FAILED" else ""
+            return f"fill of {shares(fact.size)} {fact.settlement}{undone}"
+        case m.OrderClosed():
+            return f"order {short(fact.order)} closed: {fact.reason}, {shares(fact.filled)} filled"
+        case m.PositionCorrected():
+            what = (
+                f"{names.outcome(fact.condition, fact.outcome)} of {names.market(fact.condition)}"
+            )
+            reason = fact.reason.replace("_", " ")
+            return f"position corrected {shares(fact.shares, signed=True)} {what}: {reason}"
+
+
+def _compared(
+    fact: m.DriftSuspected | m.DriftFound | m.DriftCleared | m.OrphanFound, names: Names
+) -> str:
+    match fact:
+        case m.DriftSuspected():
+            return f"drift suspected in {names.token(fact.token)}: {_sides(fact)}"
+        case m.DriftFound():
+            cause = fact.probable_cause.replace("_", " ")
+            worth = usd(fact.usd)
+            return f"drift of {worth} in {names.token(fact.token)}: {_sides(fact)} ({cause})"
+        case m.DriftCleared():
+            kind = "drift" if fact.found else "suspicion"
+            lasted = duration(fact.duration_ms * NS_PER_MS)
+            return f"{kind} over in {names.token(fact.token)} after {lasted}"
+        case m.OrphanFound():
+            return f"open order {short(fact.order)} that nobody approved: it is cancelled"
+
+
+def _sides(fact: m.DriftSuspected | m.DriftFound) -> str:
+    return f"we believe {shares(fact.believed)}, the venue says {shares(fact.observed)}"
