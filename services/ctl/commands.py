@@ -1,8 +1,10 @@
 """`driftless halt` and `resume`: commands are facts too, and risk's answer is waited for."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 
@@ -22,11 +24,12 @@ from shared.domain.messages import (
 )
 from shared.domain.views import RISK, RiskView, decode
 from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.ports import FencedError, Lane, Ledger, Store
+from shared.runtime.ports import Entry, FencedError, Lane, Ledger, Store, subjects_of
 
 LANE: Final = Lane(USER, 0)
 DEADLINE_S: Final = 5.0
 _APPENDS_MAX: Final = 10
+_RISK: Final = subjects_of("risk")
 Command = HaltTrading | ResumeTrading
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the ledger.")]
@@ -133,9 +136,10 @@ async def publish(ledger: Ledger, command: Command) -> int:
 
 
 async def _answered(ledger: Ledger, command: Command, seq: int) -> RegimeChanged:
-    async for run in ledger.read(("driftless.risk.>",), after=seq):
-        for entry in run:
-            for fact in entry.batch.facts if entry.batch else ():
+    reading = cast("AsyncGenerator[list[Entry], None]", ledger.read((_RISK,), after=seq))
+    async with contextlib.aclosing(reading):
+        async for run in reading:
+            for fact in (f for entry in run if entry.batch for f in entry.batch.facts):
                 if isinstance(fact, RegimeChanged) and fact.cause == command.id:
                     return fact
     raise AssertionError("an open-ended read never ends")

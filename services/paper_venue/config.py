@@ -57,5 +57,8 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     data_api_delay_ms: int = 2_900  # from the match to /v2/activity and /v2/trades
     rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
     anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
+    trades_kept: int = (
+        500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten
+    )
     gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
     gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration

@@ -16,6 +16,7 @@ from services.paper_venue.settlement import (
     Stamp,
     Taker,
     advance_trade,
+    forget_oldest,
     new_tx,
     record_activity,
     record_trade,
@@ -234,6 +235,7 @@ def advance(venue: Venue, now_ns: int) -> None:
                 close_resting(venue, subject, "CANCELED_EXPIRED_ORDER", now_ns)
         else:
             show_rows(venue, subject)
+    forget_oldest(venue)
 
 
 def next_due_ns(venue: Venue) -> int | None:

@@ -3,6 +3,7 @@
 import heapq
 from bisect import insort
 from hashlib import blake2b
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -209,6 +210,22 @@ def store_row(venue: Venue, row: Row) -> None:
             insort(rows, row, key=_order_of)
         else:
             rows.append(row)
+
+
+def forget_oldest(venue: Venue) -> None:
+    """Keep memory bounded: beyond the limit a quarter of the trades goes, with their rows."""
+    kept = venue.config.trades_kept
+    if len(venue.trades) <= kept:
+        return
+    forgotten = list(islice(venue.trades.values(), len(venue.trades) - kept + kept // 4))
+    until_ns = forgotten[-1].match_ns
+    for trade in forgotten:
+        del venue.trades[trade.id]
+    for wallet, ids in venue.trades_of.items():
+        venue.trades_of[wallet] = [each for each in ids if each in venue.trades]
+    venue.rows = [row for row in venue.rows if row.seen_ns > until_ns]
+    for wallet, rows in venue.rows_of.items():
+        venue.rows_of[wallet] = [row for row in rows if row.seen_ns > until_ns]
 
 
 def _order_of(row: Row) -> tuple[int, int]:

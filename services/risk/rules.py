@@ -8,9 +8,9 @@ import msgspec
 from services.risk.state import Policy, Usage
 from shared.domain.book import Book, depth_within
 from shared.domain.freshness import age_ns
-from shared.domain.grid import tradable_size
+from shared.domain.grid import TICKS, tradable_size
 from shared.domain.ids import TokenId, Wallet
-from shared.domain.market import MARKETABLE_BUY_MIN, Market, Side, fee_up
+from shared.domain.market import CENT, MARKETABLE_BUY_MIN, Market, Side, fee_up
 from shared.domain.messages import Regime, Verdict
 from shared.domain.units import (
     BPS,
@@ -69,7 +69,9 @@ def limit_price(case: Case) -> Price:
             return Price(0)
         slipped = best + best * case.policy.slippage_bps_max // BPS
         moved = case.leader_price + case.leader_price * case.policy.price_moved_bps_max // BPS
-        return Price(min(floor_to(min(slipped, moved), tick), MICRO - tick))
+        limit = min(floor_to(min(slipped, moved), tick), MICRO - tick)
+        whole_cents = floor_to(limit, CENT)  # a buy spends whole cents: finer prices need big sizes
+        return Price(whole_cents if whole_cents >= best else limit)
     best = case.book.best_bid
     if best is None:
         return Price(0)
@@ -104,6 +106,10 @@ def regime_allows(case: Case) -> Verdict:
 def market_is_open(case: Case) -> Verdict:
     if not case.market.accepting_orders:
         return _refuse("market_open", "MARKET_CLOSED", actual=0, limit=1, unit="")
+    if case.market.tick not in TICKS:
+        return _refuse(
+            "market_open", "TICK_UNKNOWN", actual=case.market.tick, limit=0, unit="price"
+        )
     left = case.market.end_ns - case.now_ns
     least = case.policy.end_ns_min
     if case.is_entry and case.market.end_ns and least and left < least:

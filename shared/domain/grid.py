@@ -21,6 +21,8 @@ _AMOUNT_STEPS: Final = {
     Price(100): 1,
 }
 
+TICKS: Final = frozenset(_AMOUNT_STEPS)  # the venue has these; a new one must be learned first
+
 
 def tradable_size(
     side: Side, price: Price, size: Shares, tick: Price, *, marketable: bool

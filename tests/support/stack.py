@@ -74,6 +74,10 @@ _VENUE = {
 }
 
 
+async def _ignore(_: Exception) -> None:
+    """A broker that a test killed is no news."""
+
+
 class Stack:
     """One running system and the questions a test asks of it."""
 
@@ -105,6 +109,9 @@ class Stack:
             user="ctl",
             password=ends.password("ctl").reveal(),
             inbox_prefix=b"_INBOX_ctl",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,
+            error_cb=_ignore,
         )
         self._exit.push_async_callback(self.client.close)
         await provision(self.client)
@@ -185,6 +192,7 @@ class Stack:
     # --- questions ------------------------------------------------------------------------
 
     async def entries(self) -> list[Entry]:
+        assert self.client.is_connected, "the broker is away"
         head = await self.ledger.head()
         runs = [run async for run in self.ledger.read(("driftless.>",), after=0, until=head)]
         return [entry for run in runs for entry in run]

@@ -542,3 +542,14 @@ async def test_a_signature_covers_the_body_and_is_not_good_for_ever(bench: Bench
     await bench.pass_ms(301_000)
     async with bench.session.post(url, data=body, headers=headers) as answer:
         assert answer.status == 401
+
+
+async def test_the_data_api_is_behind_the_stream(bench: Bench) -> None:
+    await bench.fill()
+    await bench.pass_ms(2_899)
+    assert (await bench.get("/v2/activity", user=LEADER))["data"] == []
+    assert (await bench.get("/v2/trades", user=LEADER))["data"] == []
+    assert len((await bench.get("/v2/positions", user=LEADER))["data"]) == 1, "settled at MINED"
+    await bench.pass_ms(1)
+    assert len((await bench.get("/v2/activity", user=LEADER))["data"]) == 1
+    assert len((await bench.get("/v2/trades", user=LEADER))["data"]) == 1

@@ -179,3 +179,23 @@ def test_positions_keep_average_cost_and_realized_profit() -> None:
     assert (position.size, position.cost) == (10 * MICRO, 5 * MICRO)
     assert (position.bought, position.bought_cost) == (20 * MICRO, 10 * MICRO)
     assert position.realized == -200_000
+
+
+def test_the_oldest_trades_are_forgotten_beyond_the_limit_and_balances_are_not() -> None:
+    built = venue(trades_kept=40)
+    for number in range(45):
+        fill = Fill(
+            wallet=LEADER,
+            condition=CONDITION,
+            outcome=0,
+            side="BUY",
+            size=Shares(MICRO),
+            price=Price(500_000),
+            exact=True,
+            immediate=True,
+        )
+        execute_fill(built, fill, T0 + number)
+        advance(built, T0 + number)
+    assert 30 <= len(built.trades) <= 40
+    assert len(built.rows_of[LEADER]) == len(built.trades) == len(built.trades_of[LEADER])
+    assert built.ledger.holding(LEADER, TOKENS[0]) == 45 * MICRO

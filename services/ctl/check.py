@@ -1,0 +1,222 @@
+"""`driftless check`: is everything that a run needs there, and right; each line with its cure."""
+
+import asyncio
+import os
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import httpx
+import msgspec
+import nats
+import typer
+from nats.aio.client import Client
+from redis.exceptions import RedisError
+from rich.table import Table
+from rich.text import Text
+
+from services.ctl.errors import AWAY, FINDING, OK, AwayError
+from services.ctl.figures import duration, json_text
+from services.ctl.options import ConfigOption, JsonOption, console
+from services.ctl.session import connect_nats, connect_redis, find_place
+from shared.domain.units import NS_PER_MS, NS_PER_S
+from shared.runtime import bus
+from shared.runtime.config import Config, ConfigError
+from shared.runtime.secrets import PRIVATE_KEY, SecretError
+
+SKEW_WARN_MS: Final = 2_000
+SKEW_FAIL_MS: Final = 10_000  # fills would look too old, or from the future
+_VENUE_S: Final = 5.0
+_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at, and what to do where it is not right."""
+
+    name: str
+    outcome: Literal["ok", "warn", "fail"]
+    found: str
+    cure: str = ""
+
+
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the configuration, NATS and its streams, Redis, the venue, its clock, and the key.
+
+    The key itself is never read here: only that its file is there and that nobody else can read
+    it. Nothing is changed.
+
+    Example: driftless check --config deploy/config/live.example.toml
+
+    Exit codes: 0 nothing fails, 1 something fails, 2 no usable configuration, 3 NATS or Redis away.
+    """
+    code = asyncio.run(_check(config, as_json))
+    if code:
+        raise typer.Exit(code)
+
+
+async def _check(path: Path | None, as_json: bool) -> int:
+    place = find_place(path)
+    config = place.load()
+    lines = await examine(config, place.environ, str(place.config_path))
+    if as_json:
+        print(json_text({"ok": code_of(lines) == OK, "checks": [_json(line) for line in lines]}))
+    else:
+        console().print(table(lines))
+    return code_of(lines)
+
+
+async def examine(config: Config, environ: Mapping[str, str], path: str = "") -> list[Line]:
+    """Return what was found of everything a run of a configuration needs."""
+    lines = [Line(name="configuration", outcome="ok", found=f"{path} ({config.mode} mode)")]
+    lines.append(leaders(config))
+    lines += await _guard("NATS", _nats(config, environ))
+    lines += await _guard("Redis", _redis(config, environ))
+    lines += await _venue(config)
+    lines.append(key(config, environ))
+    return lines
+
+
+def code_of(lines: list[Line]) -> int:
+    """Return the exit code: 3 where NATS or Redis is away, 1 where anything else fails."""
+    failed = {line.name for line in lines if line.outcome == "fail"}
+    if failed & {"NATS", "Redis"}:
+        return AWAY
+    return FINDING if failed else OK
+
+
+def leaders(config: Config) -> Line:
+    count = len(config.leaders)
+    if not count:
+        cure = "add a [[leaders]] table with his wallet"
+        return Line(name="leaders", outcome="warn", found="none: nothing is copied", cure=cure)
+    names = ", ".join(leader.name or leader.wallet[:10] for leader in config.leaders[:5])
+    return Line(name="leaders", outcome="ok", found=f"{count}: {names}")
+
+
+async def _guard(name: str, looking: Any) -> list[Line]:
+    try:
+        found: list[Line] = await looking
+    except (AwayError, ConfigError, SecretError) as e:
+        problem, _, cure = str(e).rpartition(": ")
+        return [Line(name=name, outcome="fail", found=problem or cure, cure=cure)]
+    return found
+
+
+async def _nats(config: Config, environ: Mapping[str, str]) -> list[Line]:
+    client = await connect_nats(config, environ)
+    try:
+        lines = [Line(name="NATS", outcome="ok", found=config.nats.url)]
+        return lines + [await _stream(client, wanted) for wanted in bus.STREAMS]
+    finally:
+        await client.close()
+
+
+async def _stream(client: Client, wanted: dict[str, Any]) -> Line:
+    name = f"stream {wanted['name']}"
+    cure = "run `driftless provision`"
+    try:
+        reply = await client.request(f"$JS.API.STREAM.INFO.{wanted['name']}", b"{}", timeout=2)
+        answer = msgspec.json.decode(reply.data)
+    except (TimeoutError, nats.errors.Error) as e:
+        found = f"no answer ({type(e).__name__})"
+        return Line(name=name, outcome="fail", found=found, cure="is JetStream on? see NATS's log")
+    if "error" in answer:
+        return Line(name=name, outcome="fail", found="does not exist", cure=cure)
+    config, state = answer["config"], answer["state"]
+    wrong = [key for key, value in wanted.items() if config.get(key) != value]
+    if wrong:
+        return Line(name=name, outcome="fail", found=f"differs in {', '.join(wrong)}", cure=cure)
+    used, limit = state["bytes"], wanted["max_bytes"]
+    found = f"{state['messages']:,} messages, {used * 100 / limit:.1f} % of {limit >> 20:,} MiB"
+    if used * 10 > limit * 9:
+        cure = "raise max_bytes or archive: a full ledger stops all trading"
+        return Line(name=name, outcome="warn", found=found, cure=cure)
+    return Line(name=name, outcome="ok", found=found)
+
+
+async def _redis(config: Config, environ: Mapping[str, str]) -> list[Line]:
+    client = await connect_redis(config, environ)
+    try:
+        lines = [Line(name="Redis", outcome="ok", found=config.redis.url)]
+        policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "")
+    except RedisError:
+        return lines  # a server that hides its settings is not wrong
+    finally:
+        await client.aclose()
+    if policy != "noeviction":
+        cure = "set maxmemory-policy noeviction: an evicted snapshot costs a rebuild"
+        lines.append(Line(name="Redis eviction", outcome="warn", found=policy, cure=cure))
+    return lines
+
+
+async def _venue(config: Config) -> list[Line]:
+    url = config.venue.clob_url
+    sent_ns = time.time_ns()
+    try:
+        async with httpx.AsyncClient(timeout=_VENUE_S) as http:
+            answer = await http.get(f"{url}/time")
+        took_ns = time.time_ns() - sent_ns
+        theirs_ns = int(answer.raise_for_status().text.strip().strip('"')) * NS_PER_S
+    except (httpx.HTTPError, ValueError) as e:
+        why = str(e) or type(e).__name__
+        cure = "is it running, and is venue.clob_url right?"
+        return [Line(name="venue", outcome="fail", found=f"{url}: {why}", cure=cure)]
+    lines = [Line(name="venue", outcome="ok", found=f"{url} in {duration(took_ns)}")]
+    return [*lines, clock_line(sent_ns + took_ns // 2, theirs_ns)]
+
+
+def clock_line(ours_ns: int, theirs_ns: int) -> Line:
+    """Judge the clocks' difference; the venue's time has whole seconds."""
+    low_ms = (theirs_ns - ours_ns) // NS_PER_MS
+    skew_ms = 0 if low_ms <= 0 <= low_ms + 1_000 else min(low_ms, low_ms + 1_000, key=abs)
+    found = f"venue {skew_ms:+,} ms from ours (it tells whole seconds)"
+    cure = "set this machine's clock (NTP): ages and limits are measured with it"
+    if abs(skew_ms) > SKEW_FAIL_MS:
+        return Line(name="clock", outcome="fail", found=found, cure=cure)
+    if abs(skew_ms) > SKEW_WARN_MS:
+        return Line(name="clock", outcome="warn", found=found, cure=cure)
+    return Line(name="clock", outcome="ok", found=found)
+
+
+def key(config: Config, environ: Mapping[str, str]) -> Line:
+    """Judge where the signing key is and who may read it, without reading it."""
+    named = environ.get(f"{PRIVATE_KEY}_FILE") or config.account.key_file
+    if environ.get(PRIVATE_KEY):
+        cure = f"a file is safer: {PRIVATE_KEY}_FILE, chmod 600"
+        found = "in the environment, which child processes inherit"
+        return Line(name="key", outcome="warn", found=found, cure=cure)
+    if not named:
+        cure = f"set account.key_file or {PRIVATE_KEY}_FILE for the executor"
+        outcome: Literal["warn", "fail"] = "fail" if config.mode == "live" else "warn"
+        return Line(name="key", outcome=outcome, found="none named here", cure=cure)
+    path = Path(named)
+    try:
+        info = path.stat()
+    except OSError as e:
+        cure = "correct the path"
+        return Line(name="key", outcome="fail", found=f"{path}: {e.strerror}", cure=cure)
+    mode = stat.S_IMODE(info.st_mode)
+    if mode & 0o077:
+        found = f"{path}: mode {mode:04o} lets others read it"
+        return Line(name="key", outcome="fail", found=found, cure=f"chmod 600 {path}")
+    if info.st_uid not in (os.getuid(), 0):
+        found = f"{path} belongs to user {info.st_uid}"
+        return Line(name="key", outcome="warn", found=found, cure="own it yourself")
+    return Line(name="key", outcome="ok", found=f"{path}: only its owner may read it")
+
+
+def table(lines: list[Line]) -> Table:
+    found = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for line in lines:
+        outcome = Text(line.outcome, style=_STYLES[line.outcome])
+        text = Text(line.found)
+        if line.outcome != "ok" and line.cure and line.cure != line.found:
+            text.append(f"\n-> {line.cure}", style="yellow")
+        found.add_row(outcome, line.name, text)
+    return found
+
+
+def _json(line: Line) -> dict[str, str]:
+    return {"name": line.name, "outcome": line.outcome, "found": line.found, "cure": line.cure}
