@@ -43,6 +43,7 @@ from shared.runtime.telemetry import Tracing, setup_tracing, traceparent
 S = TypeVar("S")
 
 _START_DEADLINE_S: Final = 30.0
+_STOP_DEADLINE_S: Final = 6.0  # before a supervisor's patience, and Docker's, ends at 10
 _EXPECTED_ENDS: Final = (FencedError, LeaseLostError, GapError, UndecodableError)
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, _stop, stopping)
     tracing = setup_tracing(name, config, os.environ)
     client = await _connect_nats(name, config)
     store = RedisStore(_connect_redis(config))
@@ -145,6 +146,18 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
         tracing.shutdown()
         await client.close()
     log_event(log, logging.INFO, "service_stopped", instance=instance)
+
+
+def _stop(stopping: asyncio.Event) -> None:
+    """End in order; whatever does not end in time is left behind, and recovered from."""
+    stopping.set()
+    asyncio.get_running_loop().call_later(_STOP_DEADLINE_S, _end_now)
+
+
+def _end_now() -> None:
+    waiting = sorted(str(task.get_coro()) for task in asyncio.all_tasks())
+    log_event(log, logging.WARNING, "stop_forced", waiting=waiting)
+    os._exit(0)
 
 
 async def _connect_nats(name: str, config: Config) -> Client:
