@@ -29,7 +29,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     quiet_ns: int  # this long without a fill
     age_ns_max: int  # this long after its first fill: a busy wallet never goes quiet
     flush_usd: Usd  # a net change worth this much closes it at once; 0 closes on every fill
-    flush_on_reduction: bool
+    flush_on_reduction: bool  # a net change that gives up exposure closes it at the next tick
     dust: Shares  # net changes smaller than this wait for more
 
 
@@ -175,8 +175,6 @@ def _closes_at_once(policy: Policy, track: Track) -> ClosedBy | None:
     change = abs(after - before)
     if change < policy.dust:
         return None
-    if policy.flush_on_reduction and _is_reduction(before, after):
-        return "reduction"
     average = _average(track.window)
     price = average if after > before else Price(MICRO - average)
     if cost_up(price, Shares(change)) >= policy.flush_usd:
@@ -184,22 +182,28 @@ def _closes_at_once(policy: Policy, track: Track) -> ClosedBy | None:
     return None
 
 
-def _is_reduction(before: Shares, after: Shares) -> bool:
-    return before != 0 and (after * before < 0 or abs(after) < abs(before))
-
-
 def _close_due(policies: Policies, state: State, now_ns: int) -> list[Fact]:
+    """Close what time closes. A reduction waits for a tick, so that a split exit is one intent."""
     facts: list[Fact] = []
     for track in state.tracks.values():
         window = track.window
         if window is None:
             continue
         policy = policies.of(track.leader)
-        if now_ns - window.last_ns >= policy.quiet_ns:
+        if policy.flush_on_reduction and _reduces(policy, track):
+            facts.append(_close(policy, track, now_ns, "reduction", window.fills[-1]))
+        elif now_ns - window.last_ns >= policy.quiet_ns:
             facts.append(_close(policy, track, now_ns, "quiet", window.fills[-1]))
         elif now_ns - window.opened_ns >= policy.age_ns_max:
             facts.append(_close(policy, track, now_ns, "max_age", window.fills[-1]))
     return facts
+
+
+def _reduces(policy: Policy, track: Track) -> bool:
+    before, after = track.followed, track.exposure
+    if before == 0 or abs(after - before) < policy.dust:
+        return False
+    return after * before < 0 or abs(after) < abs(before)
 
 
 def _close(policy: Policy, track: Track, now_ns: int, reason: ClosedBy, cause: str) -> Fact:

@@ -73,7 +73,7 @@ async def examine(config: Config, environ: Mapping[str, str], path: str = "") ->
     lines.append(leaders(config))
     lines += await _guard("NATS", _nats(config, environ))
     lines += await _guard("Redis", _redis(config, environ))
-    lines += await _venue(config)
+    lines += await venue(config)
     lines.append(key(config, environ))
     return lines
 
@@ -138,20 +138,22 @@ async def _stream(client: Client, wanted: dict[str, Any]) -> Line:
 
 async def _redis(config: Config, environ: Mapping[str, str]) -> list[Line]:
     client = await connect_redis(config, environ)
+    lines = [Line(name="Redis", outcome="ok", found=config.redis.url)]
     try:
-        lines = [Line(name="Redis", outcome="ok", found=config.redis.url)]
-        policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "")
+        settings = await client.config_get("maxmemory-policy")
     except RedisError:
         return lines  # a server that hides its settings is not wrong
     finally:
         await client.aclose()
+    policy = str(settings.get("maxmemory-policy") or "")
     if policy != "noeviction":
         cure = "set maxmemory-policy noeviction: an evicted snapshot costs a rebuild"
         lines.append(Line(name="Redis eviction", outcome="warn", found=policy, cure=cure))
     return lines
 
 
-async def _venue(config: Config) -> list[Line]:
+async def venue(config: Config) -> list[Line]:
+    """Ask the venue for its time: is it there, and do the clocks agree."""
     url = config.venue.clob_url
     sent_ns = time.time_ns()
     try:

@@ -9,6 +9,9 @@ CtlError          what the operator asked for cannot be done; carries the exit c
 
 from typing import Final
 
+import nats
+from redis.exceptions import RedisError
+
 from services.ctl.servers import ServersError
 from services.ctl.supervise import ProcessesError
 from shared.runtime.ports import FencedError, GapError, StoreAwayError
@@ -41,12 +44,14 @@ _CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (ConfigError, USAGE),
     (SecretError, USAGE),
     (StoreAwayError, AWAY),
+    (RedisError, AWAY),
+    (nats.errors.Error, AWAY),
     (ServersError, FINDING),
     (ProcessesError, FINDING),
     (GapError, FINDING),
     (FencedError, FINDING),
 )
-EXPECTED: Final = (CtlError, *(kind for kind, _ in _CODES))
+EXPECTED: Final[tuple[type[Exception], ...]] = (CtlError, *(kind for kind, _ in _CODES))
 
 
 def code_of(e: Exception) -> int:
@@ -54,3 +59,12 @@ def code_of(e: Exception) -> int:
     if isinstance(e, CtlError):
         return e.code
     return next(code for kind, code in _CODES if isinstance(e, kind))
+
+
+def text_of(e: Exception) -> str:
+    """Return an expected error's line; one that a library wrote is given what to do."""
+    if isinstance(e, StoreAwayError | RedisError):
+        return f"Redis does not answer ({e}): is it running? `driftless check`"
+    if isinstance(e, nats.errors.Error):
+        return f"NATS does not answer ({e}): is it running? `driftless check`"
+    return str(e)

@@ -11,6 +11,7 @@ from shared.domain.messages import Fact, OrderApproved, OrderPrepared
 from shared.domain.units import BPS, MICRO, NS_PER_MS, NS_PER_S, format_micro
 
 MINUTE_S: Final = 60
+_BRIEF_MAX: Final = 20  # characters of a market's name where space is short
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -99,10 +100,14 @@ def short(text: str) -> str:
 
 
 class Names:
-    """What people call wallets, markets and tokens; ids where nothing is known."""
+    """What people call wallets, markets and tokens; ids where nothing is known.
 
-    def __init__(self, leaders: dict[Wallet, str] | None = None) -> None:
+    With ``brief`` a market's long name is cut in its middle, where names of a series agree.
+    """
+
+    def __init__(self, leaders: dict[Wallet, str] | None = None, *, brief: bool = False) -> None:
         self._leaders = dict(leaders or {})
+        self._brief = brief
         self._markets: dict[ConditionId, Market] = {}
         self._homes: dict[TokenId, ConditionId] = {}
 
@@ -126,7 +131,10 @@ class Names:
 
     def market(self, condition: ConditionId) -> str:
         market = self._markets.get(condition)
-        return (market.slug or market.question or short(condition)) if market else short(condition)
+        name = (market.slug or market.question or short(condition)) if market else short(condition)
+        if self._brief and len(name) > _BRIEF_MAX:
+            return f"{name[: _BRIEF_MAX - 7]}…{name[-6:]}"
+        return name
 
     def outcome(self, condition: ConditionId, outcome: int) -> str:
         market = self._markets.get(condition)

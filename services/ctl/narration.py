@@ -1,6 +1,6 @@
 """Facts in words: one line each, in dollars, shares and milliseconds."""
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from services.ctl.figures import (
     Names,
@@ -16,7 +16,8 @@ from services.ctl.figures import (
 from shared.domain import messages as m
 from shared.domain.units import NS_PER_MS, bps_worse
 
-_REGIMES = {"normal": "normal", "reduce_only": "reduce-only", "halted": "halted"}
+GRID: Final = "GRID"  # the reason of a trim that only puts a size on the venue's grid
+_REGIMES: Final = {"normal": "normal", "reduce_only": "reduce-only", "halted": "halted"}
 
 
 def regime_name(regime: m.Regime) -> str:
@@ -117,7 +118,7 @@ def _judged(
         case m.TargetExpired():
             return f"target in {where} {shares(fact.target)} expired at {shares(fact.held)} shares"
         case m.OrderApproved():
-            trims = [v for v in fact.verdicts if v.outcome == "trim"]
+            trims = [v for v in fact.verdicts if is_trim(v)]
             limit = f"{price(fact.limit)} or better, at most {usd(fact.worst_usd)}"
             if fact.side == "SELL":
                 limit = f"{price(fact.limit)} or better"
@@ -135,6 +136,11 @@ def refusal(fact: m.OrderRefused | m.OrderDeclined) -> str:
         return fact.reason
     actual, limit = measured(fact.actual, fact.unit), measured(fact.limit, fact.unit)
     return f"{fact.reason} {actual}, limit {limit}"
+
+
+def is_trim(verdict: m.Verdict) -> bool:
+    """Tell whether a rule made the order smaller, other than by putting it on the venue's grid."""
+    return verdict.outcome == "trim" and verdict.reason != GRID
 
 
 def trimmed(verdict: m.Verdict) -> str:

@@ -21,7 +21,6 @@ from services.ctl.rundir import BASE, Run, forget, record, runs
 from services.ctl.servers import Endpoints, LocalServers, ServersError, alive, reap
 from services.ctl.session import connect_nats
 from services.ctl.supervise import Processes, ProcessesError, Program, service_programs
-from shared.domain.units import MICRO
 from shared.runtime import bus
 from shared.runtime.config import Config, load
 from shared.runtime.secrets import NATS_PASSWORD, PRIVATE_KEY, REDIS_PASSWORD
@@ -91,6 +90,7 @@ class LocalStack:
         self._servers.start()
         environ: dict[str, str] = {}
         programs: list[Program] = []
+        port = 0
         if venue is not None:
             port = free_port()
             self.venue_url = environ[LOCAL_URL] = f"http://127.0.0.1:{port}"
@@ -272,7 +272,3 @@ def resident_bytes(pid: int) -> int:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
     return 0
-
-
-def fund_micro(plan: VenuePlan) -> int:
-    return plan.fund_usd * MICRO

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -147,10 +148,11 @@ def caps_table(picture: Picture) -> RenderableType:
 
 
 def rows_table(rows: Sequence[Row], names: Names, limit: int | None = None) -> RenderableType:
-    """Return our holdings beside the leaders' exposures."""
+    """Return our holdings beside the leaders' exposures; with a limit, without frames."""
     if not rows:
         return Text("no positions: neither we nor the leaders hold anything we follow")
-    table = Table(title="In step with the leaders", title_justify="left")
+    frame = box.HEAVY_HEAD if limit is None else None
+    table = Table(title="In step with the leaders", title_justify="left", box=frame, expand=True)
     table.add_column("market", overflow="ellipsis", no_wrap=True, ratio=3)
     table.add_column("leader", overflow="ellipsis", no_wrap=True, ratio=2)
     for name in ("his exposure", "our target", "we hold", "cost"):
@@ -168,7 +170,7 @@ def rows_table(rows: Sequence[Row], names: Names, limit: int | None = None) -> R
             usd(row.cost) if row.cost is not None else "",
         )
     if limit is not None and len(rows) > limit:
-        table.caption = f"and {len(rows) - limit} more: driftless status"
+        table.caption = f"and {len(rows) - limit} more"
     return table
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from services.ctl.figures import decimal
+from services.ctl.narration import is_trim
 from shared.domain.ids import OrderHash
 from shared.domain.messages import (
     Fact,
@@ -87,7 +88,7 @@ class Tally:
                 self.counts["netted_windows"] += 1
             case OrderApproved():
                 self.counts["approved"] += 1
-                self.counts["trimmed"] += any(v.outcome == "trim" for v in fact.verdicts)
+                self.counts["trimmed"] += any(is_trim(v) for v in fact.verdicts)
             case OrderRefused():
                 self.counts["refused"] += 1
                 self.refused[fact.reason] += 1

@@ -1,5 +1,6 @@
 """`driftless up` and `down`: the system on this machine, in the foreground, until Ctrl-C."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,8 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
-from services.ctl.check import examine
-from services.ctl.errors import FINDING, CtlError, UsageError
+from services.ctl import check
+from services.ctl.errors import CtlError, UsageError
 from services.ctl.figures import json_text
 from services.ctl.options import ConfigOption, JsonOption
 from services.ctl.rundir import BASE, Run, runs
@@ -56,12 +57,14 @@ def up(
     if mode is not None and settings.mode != mode:
         raise UsageError(f"--mode {mode}, but {path} says mode = {settings.mode!r}: drop one")
     directory = BASE / DIRECTORY
-    key = executor_key(settings, os.environ, directory)
+    _refuse_a_second()
     sweep(_say)
-    stack = LocalStack(directory, "up")
     if settings.venue.local_url is not None:
         _set_aside(directory)
-        key = executor_key(settings, os.environ, directory)
+    key = executor_key(settings, os.environ, directory)
+    if settings.mode == "live":
+        _refuse_unready(settings)
+    stack = LocalStack(directory, "up")
     left: list[str] = []
     with interruptible():
         try:
@@ -82,6 +85,22 @@ def _config_path(config: Path | None, mode: str | None) -> Path:
         raise UsageError(f"--mode {mode}: demo or paper (live needs --config with mode = 'live')")
     named = config or (Path(os.environ[CONFIG]) if os.environ.get(CONFIG) else None)
     return named or DEPLOY / "config" / f"{mode or 'demo'}.toml"
+
+
+def _refuse_a_second() -> None:
+    running = next((run for run in runs() if run.is_alive and run.kind == "up"), None)
+    if running is not None:
+        raise CtlError(f"already up (process {running.pid}): `driftless down` first")
+
+
+def _refuse_unready(settings: Config) -> None:
+    """Let real money start only where the venue answers, the clocks agree and the key is safe."""
+    lines = [*asyncio.run(check.venue(settings)), check.key(settings, os.environ)]
+    failed = [
+        f"{line.name}: {line.found} ({line.cure})" for line in lines if line.outcome == "fail"
+    ]
+    if failed:
+        raise CtlError(f"live mode does not start: {'; '.join(failed)}")
 
 
 def _set_aside(directory: Path) -> None:
@@ -153,6 +172,3 @@ def _await_end(run: Run) -> None:
         if time.monotonic() > end:
             raise CtlError(f"{run.kind} (process {run.pid}) did not stop in {_STOP_S:g} s")
         time.sleep(0.1)
-
-
-__all__ = ["FINDING", "down", "examine", "up"]

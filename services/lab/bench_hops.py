@@ -1,0 +1,219 @@
+"""Where the time goes between a leader's fill and our order: pure arithmetic on recorded facts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from shared.domain.ids import TxHash
+from shared.domain.messages import (
+    Fact,
+    FillCounted,
+    IntentFormed,
+    LeaderFilled,
+    OrderApproved,
+    OrderPrepared,
+    TargetSet,
+)
+from shared.domain.units import NS_PER_MS
+
+# The marks of one copied fill, in causal order, and what happened on the way to each.
+MARKS: Final[tuple[tuple[str, str], ...]] = (
+    ("matched", "the venue matched the leader's fill"),
+    ("seen", "venue writes its stream, ingester reads it"),
+    ("filled_stored", "ingester decides and sends leader_filled"),
+    ("intent", "fsync, delivery, aggregator decides"),
+    ("intent_stored", "aggregator sends fill_counted, intent_formed"),
+    ("approved", "fsync, delivery, risk reads views and decides"),
+    ("approved_stored", "risk sends target_set, order_approved"),
+    ("prepared", "fsync, delivery, executor reads book, names order"),
+    ("prepared_stored", "executor sends order_prepared"),
+    ("received", "fsync, signature, POST reaches the venue"),
+)
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A fact and when its message reached the ledger (before it was synced)."""
+
+    fact: Fact
+    stored_ns: int
+
+
+class Path(msgspec.Struct, frozen=True, kw_only=True):
+    """The marks of one leader's fill, in the order of MARKS; one clock for all: one machine."""
+
+    root: str
+    source: str
+    times_ns: tuple[int, ...]
+
+    @property
+    def total_ns(self) -> int:
+        return self.times_ns[-1] - self.times_ns[0]
+
+    @property
+    def hops_ns(self) -> tuple[int, ...]:
+        pairs = zip(self.times_ns, self.times_ns[1:], strict=False)
+        return tuple(later - earlier for earlier, later in pairs)
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
+    """How a measure was distributed, in milliseconds."""
+
+    count: int
+    least: float
+    p50: float
+    p90: float
+    p99: float
+    most: float
+    mean: float
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True):
+    """One hop over all paths; ``share`` is its part of the mean of the whole."""
+
+    name: str
+    spread: Spread
+    share: float
+
+
+class Unsent(msgspec.Struct, frozen=True, kw_only=True):
+    """How far fills came that led to no order of their own: count by the last mark reached."""
+
+    marks: dict[str, int]
+
+
+def quantile(values: Sequence[int], q: float) -> int:
+    """Return the smallest value with at least the share ``q`` of all at or below it."""
+    assert values
+    assert 0 <= q <= 1
+    ordered = sorted(values)
+    rank = max(1, -(-len(ordered) * round(q * 10_000) // 10_000))
+    return ordered[rank - 1]
+
+
+def spread(values_ns: Sequence[int]) -> Spread:
+    """Return the distribution of durations given in nanoseconds."""
+    return Spread(
+        count=len(values_ns),
+        least=_ms(min(values_ns)),
+        p50=_ms(quantile(values_ns, 0.50)),
+        p90=_ms(quantile(values_ns, 0.90)),
+        p99=_ms(quantile(values_ns, 0.99)),
+        most=_ms(max(values_ns)),
+        mean=_ms(sum(values_ns) // len(values_ns)),
+    )
+
+
+def _ms(ns: int) -> float:
+    return round(ns / NS_PER_MS, 3)
+
+
+def paths(
+    recorded: Iterable[Recorded],
+    matched_ns: Mapping[TxHash, int],
+    received_ns: Mapping[str, int],
+) -> tuple[list[Path], Unsent]:
+    """Return the complete paths of the fills of ``matched_ns``, and where the others ended.
+
+    Facts of one chain carry its root; of each kind the first counts, for a later order of the
+    same chain answers a later state of the market, not the leader's fill.
+    """
+    chains: dict[str, dict[type[Any], Recorded]] = {}
+    for each in recorded:
+        chains.setdefault(each.fact.root, {}).setdefault(type(each.fact), each)
+    found: list[Path] = []
+    ended: dict[str, int] = {}
+    for root, chain in chains.items():
+        filled = chain[LeaderFilled].fact if LeaderFilled in chain else None
+        if not isinstance(filled, LeaderFilled) or filled.tx not in matched_ns:
+            continue
+        times = _times(chain, filled, matched_ns[filled.tx], received_ns)
+        if len(times) == len(MARKS):
+            found.append(Path(root=root, source=filled.source, times_ns=tuple(times)))
+        else:
+            last = MARKS[len(times) - 1][0]
+            ended[last] = ended.get(last, 0) + 1
+    return found, Unsent(marks=ended)
+
+
+def _times(
+    chain: Mapping[type[Any], Recorded],
+    filled: LeaderFilled,
+    matched_ns: int,
+    received_ns: Mapping[str, int],
+) -> list[int]:
+    """Return the times of the marks that the chain reached, in order."""
+    times = [matched_ns, filled.seen_ns, chain[LeaderFilled].stored_ns]
+    for kind in (IntentFormed, OrderApproved, OrderPrepared):
+        if kind not in chain:
+            return times
+        times += [chain[kind].fact.ts_ns, chain[kind].stored_ns]
+    prepared = chain[OrderPrepared].fact
+    assert isinstance(prepared, OrderPrepared)
+    if prepared.order in received_ns:
+        times.append(received_ns[prepared.order])
+    return times
+
+
+def hops(found: Sequence[Path]) -> list[Hop]:
+    """Return each hop's distribution and its share of the mean path."""
+    whole = max(1, sum(path.total_ns for path in found))
+    result = []
+    for at, (_, name) in enumerate(MARKS[1:]):
+        values = [path.hops_ns[at] for path in found]
+        result.append(Hop(name=name, spread=spread(values), share=round(sum(values) / whole, 4)))
+    return result
+
+
+# --- throughput -------------------------------------------------------------------------------
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """How many fills the venue had executed and the ledger counted at one moment."""
+
+    at_ns: int
+    executed: int
+    counted: int
+
+    @property
+    def lag(self) -> int:
+        return self.executed - self.counted
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One rate of the ramp, held for a while."""
+
+    offered: int  # fills a second that were asked for
+    executed: int  # fills a second that the venue made
+    counted: int  # fills a second that reached the ledger as fill_counted
+    lag_most: int  # fills executed and not counted, at the worst sample
+    lag_end: int
+    lag_growth: int  # fills a second, over the second half
+    sustained: bool
+
+
+def judged(offered: int, samples: Sequence[Sample]) -> Step:
+    """Return what a step of the ramp showed.
+
+    A rate is sustained when the venue really made it (95 %), lag did not grow over the second
+    half by more than 2 % of the rate, and at the end less than a second's worth was waiting.
+    """
+    first, last = samples[0], samples[-1]
+    middle = samples[len(samples) // 2]
+    took_s = max(1e-9, (last.at_ns - first.at_ns) / 1e9)
+    half_s = max(1e-9, (last.at_ns - middle.at_ns) / 1e9)
+    executed = round((last.executed - first.executed) / took_s)
+    growth = round((last.lag - middle.lag) / half_s)
+    return Step(
+        offered=offered,
+        executed=executed,
+        counted=round((last.counted - first.counted) / took_s),
+        lag_most=max(sample.lag for sample in samples),
+        lag_end=last.lag,
+        lag_growth=growth,
+        sustained=executed >= 0.95 * offered and growth <= 0.02 * offered and last.lag < offered,
+    )
+
+
+# Kinds that a path reads; other facts need no time of storage.
+TIMED: Final = (LeaderFilled, FillCounted, IntentFormed, TargetSet, OrderApproved, OrderPrepared)
