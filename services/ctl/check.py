@@ -59,7 +59,10 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 async def _check(path: Path | None, as_json: bool) -> int:
     place = find_place(path)
     config = place.load()
-    lines = await examine(config, place.environ, str(place.config_path))
+    environ = dict(place.environ)
+    if place.run is not None and place.run.key_file:
+        environ[f"{PRIVATE_KEY}_FILE"] = place.run.key_file
+    lines = await examine(config, environ, str(place.config_path))
     if as_json:
         print(json_text({"ok": code_of(lines) == OK, "checks": [_json(line) for line in lines]}))
     else:

@@ -16,7 +16,7 @@ from services.ctl.errors import FINDING, CtlError, UsageError
 from services.ctl.figures import json_text
 from services.ctl.options import JsonOption, console
 from services.ctl.rundir import BASE
-from services.ctl.session import find_place
+from services.ctl.session import place_of
 from services.ctl.stack import (
     LocalStack,
     Say,
@@ -41,6 +41,9 @@ LEADERS_MAX: Final = 50  # of a tape's wallets: those with the most fills
 QUIET_MS: Final = 500
 _DELAYS: Final = ("rtds_delay_ms", "data_api_delay_ms", "mined_delay_ms", "confirmed_delay_ms")
 _DELAY_MS_MIN: Final = 20
+# Large enough that a share of a typical decision is above the venue's least size.
+_RATIO_BPS: Final = {"synthetic-splitter": 2_000, "synthetic-pair-builder": 2_000}
+_RATIO_BPS_RECORDED: Final = 5_000
 
 _CONFIG: Final = """# Written by `driftless demo`; what is not here has its default.
 mode = "demo"
@@ -144,7 +147,9 @@ def _run(cast: Cast, plan: VenuePlan, watching: Watching, say: Say) -> Summary:
             say(cast.attribution)
             config, environ = _prepare(cast, directory)
             stack.start(config, say, venue=plan, executor_environ=environ)
-            summary = asyncio.run(watch(stack, find_place(config), watching, say))
+            assert stack.run is not None
+            place = place_of(stack.run, os.environ)
+            summary = asyncio.run(watch(stack, place, watching, say))
             done = True
         finally:
             say("stopping everything")
@@ -214,7 +219,6 @@ def _prepare(cast: Cast, directory: Path) -> tuple[Path, dict[str, str]]:
 
 
 def _leader(who: Wallet, name: str) -> str:
-    sizing = 'sizing = "proportional"\nratio_bps = 500 # a twentieth of what he spends'
-    if "flipper" not in name:
-        sizing = "trade_usd = 20"
+    ratio_bps = _RATIO_BPS.get(name, _RATIO_BPS_RECORDED)
+    sizing = f'sizing = "proportional"\nratio_bps = {ratio_bps} # of what he spends'
     return f'\n[[leaders]]\nwallet = "{who}"\nname = "{name}"\n{sizing}\n'

@@ -42,10 +42,10 @@ def shares(micro: int, *, signed: bool = False) -> str:
 
 
 def price(micro: int | None) -> str:
-    """Write a price a share in dollars, as short as it is exact."""
+    """Write a price a share in dollars: exact on any market's grid, averages to its finest."""
     if micro is None:
         return "none"
-    text = format_micro(micro)
+    text = format_micro((micro + 50) // 100 * 100)
     whole, _, part = text.partition(".")
     return f"${whole}.{part.ljust(2, '0')}"
 

@@ -14,9 +14,10 @@ from services.ctl.figures import (
     usd,
 )
 from shared.domain import messages as m
-from shared.domain.units import NS_PER_MS, bps_worse
+from shared.domain.units import NS_PER_MS, NS_PER_S, bps_worse
 
 GRID: Final = "GRID"  # the reason of a trim that only puts a size on the venue's grid
+_LONG_NS: Final = 86_400 * NS_PER_S  # a refusal that waits longer waits for more to do
 _REGIMES: Final = {"normal": "normal", "reduce_only": "reduce-only", "halted": "halted"}
 
 
@@ -126,8 +127,14 @@ def _judged(
             return f"approved {order}" + "".join(f"; {trimmed(v)}" for v in trims)
         case m.OrderRefused():
             what = "" if fact.side is None else f"{fact.side.lower()} {shares(fact.size)} in "
-            again = "written off" if fact.final else "tried again"
-            return f"refused {what}{where}: {refusal(fact)}; {again}"
+            return f"refused {what}{where}: {refusal(fact)}; {_next(fact)}"
+
+
+def _next(fact: m.OrderRefused) -> str:
+    if fact.final:
+        return "written off"
+    waits_ns = fact.retry_ns - fact.ts_ns
+    return "waits for the leader's next" if waits_ns > _LONG_NS else "tried again"
 
 
 def refusal(fact: m.OrderRefused | m.OrderDeclined) -> str:

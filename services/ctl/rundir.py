@@ -25,6 +25,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     directory: str  # of its servers, logs and passwords
     config: str
     environ: dict[str, str]  # addresses and names of password files, for the user ctl
+    key_file: str = ""  # the executor's: named so that its permissions can be checked
     venue: str = ""  # the local venue's address, if there is one
 
     @property
@@ -58,6 +59,8 @@ def runs(base: Path = BASE) -> list[Run]:
     return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
-def current(base: Path = BASE) -> Run | None:
-    """Return the newest run that is alive."""
-    return next((run for run in runs(base) if run.is_alive), None)
+def current(config: Path | None = None, base: Path = BASE) -> Run | None:
+    """Return the newest run that is alive; of a configuration file, if one is named."""
+    wanted = None if config is None else config.resolve()
+    alive_ones = (run for run in runs(base) if run.is_alive)
+    return next((r for r in alive_ones if wanted in (None, Path(r.config).resolve())), None)

@@ -47,17 +47,19 @@ def find_place(
     """Return --config, else $DRIFTLESS_CONFIG, else what runs here; raises UsageError."""
     variables = dict(os.environ if environ is None else environ)
     named = config_path or (Path(variables[CONFIG]) if variables.get(CONFIG) else None)
-    run = current(base)
-    if run is not None and named is not None and named.resolve() != Path(run.config).resolve():
-        run = None
+    run = current(named, base)
     if run is not None:
-        for name in _PASSWORDS:
-            variables.pop(name, None)
-        return Place(config_path=Path(run.config), environ={**variables, **run.environ}, run=run)
+        return place_of(run, variables)
     if named is None:
         problem = "nothing runs here: start it with `driftless up`, or pass --config PATH"
         raise UsageError(f"{problem} (or set {CONFIG})")
     return Place(config_path=named, environ=variables)
+
+
+def place_of(run: Run, environ: Mapping[str, str]) -> Place:
+    """Return where a run is reached, whatever passwords the environment has for another."""
+    others = {name: value for name, value in environ.items() if name not in _PASSWORDS}
+    return Place(config_path=Path(run.config), environ={**others, **run.environ}, run=run)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +78,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     async def keys(self, prefix: str) -> list[str]:
         """Return the store's keys that begin with a prefix, sorted."""
-        found = [key.decode() async for key in self.redis.scan_iter(match=f"{prefix}*", count=500)]
+        keys = self.redis.scan_iter(match=f"{prefix}*", count=500)
+        found = [key.decode() async for key in keys]
         return sorted(found)
 
 

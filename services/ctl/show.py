@@ -18,6 +18,7 @@ from shared.domain.units import NS_PER_S
 _LEADERS_SHOWN: Final = 5
 _ROWS_SHOWN: Final = 6
 _DECISIONS_MIN: Final = 5
+_SMALL: Final = 32  # lines of a terminal below which everything but decisions is halved
 _KEPT: Final = 100
 _FRAME: Final = 12  # lines of the screen that are neither decisions, nor leaders, nor positions
 _REASONS_SHOWN: Final = 4
@@ -87,18 +88,21 @@ class Show:
     def screen(self, elapsed_ns: int, height: int) -> RenderableType:
         """Return the whole screen, at most so many lines."""
         rows = self.picture.rows if self.picture else ()
-        rows_shown = min(_ROWS_SHOWN, len(rows))
-        room = height - _FRAME - _LEADERS_SHOWN - rows_shown - (len(rows) > rows_shown)
+        small = height < _SMALL
+        leaders_shown = _LEADERS_SHOWN // 2 if small else _LEADERS_SHOWN
+        rows_limit = _ROWS_SHOWN // 2 if small else _ROWS_SHOWN
+        rows_shown = min(rows_limit, len(rows)) + (len(rows) > rows_limit)
+        room = height - _FRAME - leaders_shown - rows_shown
         parts: list[RenderableType] = [self._title(elapsed_ns)]
         if self.picture is not None:
             parts += [_one_line(headline(self.picture)), _one_line(feeds_line(self.picture))]
         parts += [_one_line(self._counts()), _one_line(self._costs())]
         parts.append(Rule("leaders' fills", align="left", style="dim"))
-        parts += list(self._leaders)[-_LEADERS_SHOWN:]
+        parts += list(self._leaders)[-leaders_shown:]
         parts.append(Rule("what we did, and why", align="left", style="dim"))
         parts += list(self._decisions)[-max(_DECISIONS_MIN, room) :]
         parts.append(Rule(style="dim"))
-        parts.append(rows_table(rows, self.names, limit=_ROWS_SHOWN))
+        parts.append(rows_table(rows, self.names, limit=rows_limit))
         parts.append(_one_line(Text(self._attribution, style="dim italic")))
         return Group(*parts)
 

@@ -114,6 +114,7 @@ class LocalStack:
             directory=str(self.directory),
             config=str(config_path.absolute()),
             environ=mine,
+            key_file=executor_environ.get(f"{PRIVATE_KEY}_FILE", ""),
             venue=self.venue_url,
         )
         record(self.run, self._base)

@@ -120,7 +120,7 @@ def _times(summary: Summary) -> Sequence[tuple[str, str]]:
             continue
         told = f"p50 {duration(middle)}, p99 {duration(worst)} of {summary.tally.latencies(stage)}"
         if stage == "seen_to_prepared":
-            told += f"; from a window's first fill, its {summary.quiet_ms} ms of quiet included"
+            told += f"; from a window's first fill, up to {summary.quiet_ms} ms of quiet included"
         rows.append((_STAGES[stage], told))
     return rows
 

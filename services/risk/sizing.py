@@ -26,7 +26,8 @@ def desired(policy: Policy, intent: IntentFormed, target: Shares) -> Shares:
 
 
 def _entry(sizing: Sizing, added: Shares, price: Price, trade_usd_max: Usd) -> Shares:
+    """Size an entry; a fixed size never exceeds what the leader himself added."""
     most = shares_for(trade_usd_max, price)
     if sizing.mode == "fixed":
-        return min(shares_for(sizing.trade_usd, price), most)
+        return min(shares_for(sizing.trade_usd, price), most, added)
     return min(Shares(scale_down(added, sizing.ratio_bps, BPS)), most)
