@@ -37,9 +37,9 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
         case Reconsider():
             return steps.reconsider(policy, state, message)
         case OrderFilled():
-            return [booking.booked(state, message, now_ns, undo=False)]
+            return booking.booked(state, message, now_ns)
         case FillSettled(settlement="FAILED"):
-            return [booking.booked(state, message, now_ns, undo=True)]
+            return booking.undone(state, message, now_ns)
         case OrderDeclined() | OrderClosed():
             return booking.released(policy, state, message, now_ns)
         case PositionCorrected():
@@ -142,7 +142,10 @@ def _release(state: State, fact: ReservationEnded) -> None:
     state.reserved.pop(fact.approval, None)
     key = key_of(fact.leader, fact.condition)
     if key in state.targets:
-        state.targets[key] = msgspec.structs.replace(state.targets[key], retry_ns=fact.retry_ns)
+        failures = 0 if fact.filled else state.targets[key].failures + 1
+        state.targets[key] = msgspec.structs.replace(
+            state.targets[key], retry_ns=fact.retry_ns, failures=failures
+        )
     if fact.reason.startswith("rejected"):
         state.rejects = [*state.rejects, fact.ts_ns][-_REJECTS_KEPT:]
 

@@ -68,6 +68,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     cause: str  # the TargetSet that made it
     root: str
     attempts: int = 0
+    failures: int = 0  # orders in a row that did nothing
     retry_ns: int = 0
     last_reason: str = ""
 
