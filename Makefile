@@ -32,8 +32,9 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	  echo "cannot create a virtual environment: install your system's venv package" \
 	  "(Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@echo "installing the pinned packages (about a minute the first time)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on \
-	  --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	  --require-hashes -r requirements-dev.lock | awk '/^Collecting/ { if (++n % 10 == 0) \
+	  { printf "  %d packages\n", n; fflush() } } /^Installing/ { print "  unpacking"; fflush() }'
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet \
 	  --no-deps --no-build-isolation --editable .
 	@touch $@

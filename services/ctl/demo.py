@@ -1,6 +1,7 @@
 """`driftless demo`: everything at work against the local venue, watched live, then summed up."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ import msgspec
 import typer
 from eth_account import Account
 
-from services.ctl.errors import FINDING, CtlError, UsageError
+from services.ctl.errors import EXPECTED, FINDING, CtlError, UsageError
 from services.ctl.figures import json_text
 from services.ctl.options import JsonOption, console
 from services.ctl.rundir import BASE
@@ -141,7 +142,7 @@ def _run(cast: Cast, plan: VenuePlan, watching: Watching, say: Say) -> Summary:
     directory = BASE / f"demo-{os.getpid()}"
     stack = LocalStack(directory, "demo")
     left: list[str] = []
-    done = False
+    keep_logs = False
     with interruptible():
         try:
             say(cast.attribution)
@@ -150,21 +151,28 @@ def _run(cast: Cast, plan: VenuePlan, watching: Watching, say: Say) -> Summary:
             assert stack.run is not None
             place = place_of(stack.run, os.environ)
             summary = asyncio.run(watch(stack, place, watching, say))
-            done = True
+        except EXPECTED:
+            keep_logs = directory.exists()
+            raise
         finally:
             say("stopping everything")
             left = stack.stop()
-            if done:
-                shutil.rmtree(directory, ignore_errors=True)
-            elif directory.exists():
+            if keep_logs:
                 say(f"logs are kept in {stack.logs}")
+            else:
+                shutil.rmtree(directory, ignore_errors=True)
     for process in left:
         say(f"still running: {process}")
     return msgspec.structs.replace(summary, processes_left=len(left))
 
 
 def _say(as_json: bool) -> Say:
-    return lambda text: typer.echo(f"driftless: {text}", err=as_json)
+    def say(text: str) -> None:
+        # A terminal that was closed, or a pipe whose reader left, must not keep us from stopping.
+        with contextlib.suppress(OSError):
+            typer.echo(f"driftless: {text}", err=as_json)
+
+    return say
 
 
 def cast_of(tape: str | None, seed: int) -> Cast:

@@ -23,7 +23,7 @@ from shared.runtime.store import RedisStore
 
 USER: Final = "ctl"
 CONFIG: Final = "DRIFTLESS_CONFIG"
-_CONNECT_S: Final = 5.0
+CONNECT_S: Final = 5.0
 _PASSWORDS: Final = tuple(
     f"{name}{suffix}" for name in (NATS_PASSWORD, REDIS_PASSWORD) for suffix in ("", "_FILE")
 )
@@ -107,7 +107,7 @@ async def connect_nats(config: Config, environ: Mapping[str, str]) -> Client:
     url = config.nats.url
     said: list[str] = []
     try:
-        async with asyncio.timeout(_CONNECT_S):
+        async with asyncio.timeout(CONNECT_S):
             return await bus.connect(
                 url,
                 service=USER,

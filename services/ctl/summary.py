@@ -48,8 +48,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "restarts": summary.restarts,
         "verified": {
             "identical": summary.identical,
-            "lanes": len(summary.reports),
-            "facts": sum(report.facts for report in summary.reports),
+            "lanes": max(0, len(summary.reports) - 1),  # the first is the ledger itself
+            "facts": summary.reports[0].facts if summary.reports else 0,
         },
         "processes_left": summary.processes_left,
         "attribution": summary.attribution,

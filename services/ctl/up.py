@@ -142,7 +142,8 @@ def _watch(stack: LocalStack) -> None:
         time.sleep(_WATCH_S)
         for row in stack.processes.status():
             if row.state != told.get(row.name, "RUNNING"):
-                _say(f"{row.name} is {row.state}: {row.detail} ({row.log})")
+                detail = f": {row.detail}" if row.detail else ", it ended and is started again"
+                _say(f"{row.name} is {row.state}{detail} (log: {Path(row.log).name})")
             told[row.name] = row.state
 
 

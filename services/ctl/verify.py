@@ -13,7 +13,7 @@ from services.ctl.errors import FINDING, UsageError
 from services.ctl.figures import duration, json_text
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.session import find_place, session
-from services.lab.replay import REGISTRY, LaneReport
+from services.lab.replay import LEDGER, REGISTRY, LaneReport
 from services.lab.replay import verify as verified
 
 
@@ -26,8 +26,9 @@ def verify(
 ) -> None:
     """Rebuild each lane's state from its log and compare it with the snapshot, byte for byte.
 
-    Reads only, and may run beside the services. Also found: messages that cannot be read or do
-    not fit, a snapshot ahead of the ledger, an older writer's message after a newer one's.
+    Reads only, and may run beside the services. Also found: missing messages, messages that
+    cannot be read or do not fit, a snapshot ahead of the ledger, an older writer's message after a
+    newer one's.
 
     Example: driftless verify --service risk
 
@@ -57,24 +58,33 @@ async def _verify(service: str | None, config: Path | None, as_json: bool) -> bo
 
 def verdict(reports: Sequence[LaneReport]) -> str:
     """Return all reports in one sentence."""
-    wrong = sum(1 for report in reports if not report.identical)
-    facts = sum(report.facts for report in reports)
-    took_ns = sum(report.duration_ns for report in reports)
-    folded = f"{facts:,} facts folded in {duration(took_ns)}"
+    if not reports:
+        return "nothing to verify: the ledger is empty and there are no snapshots"
+    whole, lanes = reports[0], reports[1:]
+    wrong = [report for report in lanes if not report.identical]
+    folded = f"{whole.facts:,} facts folded in {duration(whole.duration_ns)}"
+    if not whole.identical:
+        return f"the ledger has holes ({folded}): restore it from a backup before trading"
     if wrong:
         advice = "stop the service, delete its snapshot, start it: it rebuilds from the log"
-        return f"{wrong} of {len(reports)} lanes are not what their log says ({folded}); {advice}"
-    unsaved = sum(1 for report in reports if report.verdict == "unsaved")
+        return (
+            f"{len(wrong)} of {len(lanes)} lanes are not what their log says ({folded}); {advice}"
+        )
+    unsaved = sum(1 for report in lanes if report.verdict == "unsaved")
     aside = f"; {unsaved} without a snapshot" if unsaved else ""
-    return f"{len(reports) - unsaved} lanes rebuilt and identical, byte for byte: {folded}{aside}"
+    return f"{len(lanes) - unsaved} lanes rebuilt and identical, byte for byte: {folded}{aside}"
 
 
 def finding(report: LaneReport) -> str:
     """Return what is wrong with a lane, with both sides of the first difference."""
-    head = f"{report.service}.{report.partition:02d}: {report.problem}"
+    head = f"{lane_name(report)}: {report.problem}"
     if report.difference is None:
         return head
     return f"{head}\n  saved:   {report.difference.saved}\n  rebuilt: {report.difference.rebuilt}"
+
+
+def lane_name(report: LaneReport) -> str:
+    return LEDGER if report.service == LEDGER else f"{report.service}.{report.partition:02d}"
 
 
 def reports_table(reports: Sequence[LaneReport]) -> Table:
@@ -90,11 +100,11 @@ def reports_table(reports: Sequence[LaneReport]) -> Table:
             continue
         style = "green" if report.identical else "red"
         table.add_row(
-            f"{report.service}.{report.partition:02d}",
+            lane_name(report),
             f"{report.messages:,}",
             f"{report.facts:,}",
             f"{report.facts_per_s:,}",
-            f"{report.bytes:,}",
+            f"{report.bytes:,}" if report.bytes else "",
             Text(report.verdict, style=style),
         )
     if silent:
@@ -107,7 +117,7 @@ def reports_json(reports: Sequence[LaneReport]) -> dict[str, Any]:
     """Return the reports with stable keys."""
     return {
         "identical": all(report.identical for report in reports),
-        "lanes": [
+        "lanes": [  # the first is the ledger itself
             {
                 "service": report.service,
                 "partition": report.partition,

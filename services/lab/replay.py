@@ -33,7 +33,8 @@ REGISTRY: Final[dict[str, tuple[type[Any], Evolve]]] = {
     "reconciler": (reconciler.State, reconciler.evolve),
 }
 _EXCERPT: Final = 120  # characters of a differing value that are shown
-_BREATH: Final = 50  # messages folded between two chances for others to run
+LEDGER: Final = "ledger"  # the name under which the ledger itself is reported
+_ALL: Final = "driftless.>"
 # What a core raises on a fact that does not fit its state: a message before it is missing.
 _UNFIT: Final = (AssertionError, LookupError, ValueError, TypeError, AttributeError)
 
@@ -53,6 +54,7 @@ class LaneReport(msgspec.Struct, frozen=True, kw_only=True):
     differs; undecodable (a message cannot be read); broken (the log does not fold, lacks the
     message the snapshot stands on, or heard further than the snapshot says); ahead (the snapshot
     stands on a message that the ledger has lost); epoch (an older writer wrote after a newer).
+    The ledger itself is reported as a lane named LEDGER: broken where a number is missing.
     """
 
     service: str
@@ -76,41 +78,110 @@ class LaneReport(msgspec.Struct, frozen=True, kw_only=True):
         return self.facts * NS_PER_S // self.duration_ns if self.duration_ns else 0
 
 
-class _FoldError(Exception):
-    def __init__(self, verdict: Verdict, problem: str) -> None:
-        super().__init__(problem)
-        self.verdict: Verdict = verdict
-        self.problem = problem
-
-
 class _Fold:
-    """A state as it grows out of a lane's log."""
+    """A state as it grows out of a lane's log, and what is wrong with that log, if anything."""
 
-    def __init__(self, service: str) -> None:
-        kind, self._evolve = REGISTRY[service]
+    def __init__(self, lane: Lane, saved: Saved | None, clock: Clock) -> None:
+        kind, self._evolve = REGISTRY[lane.service]
         self.state = kind()
-        self.last = self.messages = self.facts = self.through = self._epoch = 0
+        self._lane, self._saved, self._clock = lane, saved, clock
+        self._epoch = self._through = self._last = self._end = 0
+        self._messages = self._facts = self._took_ns = 0
+        self._trouble: tuple[Verdict, str] | None = None
 
-    def apply(self, entry: Entry) -> None:
-        """Apply one message; raises _FoldError with its sequence."""
-        if entry.batch is None:
+    def hear(self, entry: Entry) -> None:
+        """Apply a message of the lane's, unless the snapshot was taken before it."""
+        self._end = entry.seq
+        after = self._saved is not None and entry.seq > self._saved.said
+        if after or self._trouble is not None:
+            return
+        started_ns = self._clock.monotonic_ns()
+        self._trouble = self._apply(entry)
+        self._took_ns += self._clock.monotonic_ns() - started_ns
+
+    def _apply(self, entry: Entry) -> tuple[Verdict, str] | None:
+        batch = entry.batch
+        if batch is None:
             problem = f"message {entry.seq} ({entry.subject}) cannot be read: {entry.error}"
-            raise _FoldError("undecodable", problem)
-        if entry.batch.epoch < self._epoch:
-            problem = f"message {entry.seq} of epoch {entry.batch.epoch} follows {self._epoch}"
-            raise _FoldError("epoch", problem)
-        for fact in entry.batch.facts:
+            return "undecodable", problem
+        if batch.epoch < self._epoch:
+            problem = f"message {entry.seq} of epoch {batch.epoch} follows epoch {self._epoch}"
+            return "epoch", problem
+        for fact in batch.facts:
             try:
                 self._evolve(self.state, fact)
             except _UNFIT as e:
                 said = f"{type(e).__name__}: {e}"[:_EXCERPT]
                 problem = f"message {entry.seq} ({kind_of(fact)}) does not fit its state: {said}"
-                raise _FoldError("broken", problem) from e
-        self._epoch = entry.batch.epoch
-        self.last = entry.seq
-        self.through = max(self.through, entry.batch.through)
-        self.messages += 1
-        self.facts += len(entry.batch.facts)
+                return "broken", problem
+        self._epoch, self._last = batch.epoch, entry.seq
+        self._through = max(self._through, batch.through)
+        self._messages += 1
+        self._facts += len(batch.facts)
+        return None
+
+    def report(self) -> LaneReport:
+        """Return the verdict, once everything was heard."""
+        rebuilt = encode_state(self.state)
+        difference = None
+        verdict, problem = self._trouble or self._judged()
+        if verdict == "identical" and self._saved is not None:
+            difference = first_difference(self._saved.state, rebuilt)
+        if difference is not None:
+            verdict, problem = "differs", f"first difference at {difference.path}"
+        return LaneReport(
+            service=self._lane.service,
+            partition=self._lane.partition,
+            verdict=verdict,
+            messages=self._messages,
+            facts=self._facts,
+            bytes=len(rebuilt),
+            said=self._saved.said if self._saved else 0,
+            duration_ns=self._took_ns,
+            problem=problem,
+            difference=difference,
+        )
+
+    def _judged(self) -> tuple[Verdict, str]:
+        if self._saved is None:
+            return "unsaved", "no snapshot: the next start rebuilds it from the log"
+        said, cursor = self._saved.said, self._saved.cursor
+        if said > self._end:
+            return "ahead", f"the snapshot stands on message {said}, the log ends at {self._end}"
+        if said != self._last:
+            return "broken", f"message {said}, on which the snapshot stands, is not in the log"
+        if cursor < self._through:
+            return "broken", f"the snapshot heard to {cursor}, its own log says to {self._through}"
+        return "identical", ""
+
+
+class _Numbers:
+    """The ledger's sequence: every number once, from the first to the last."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._holes: list[str] = []
+        self.messages = 0
+
+    def hear(self, seq: int) -> None:
+        if seq != self._next:
+            self._holes.append(f"{self._next} to {seq - 1}")
+        self._next = seq + 1
+
+    def report(self, head: int, facts: int, took_ns: int) -> LaneReport:
+        self.hear(head + 1)
+        problem = f"messages are missing: {', '.join(self._holes)[:_EXCERPT]}"
+        return LaneReport(
+            service=LEDGER,
+            partition=0,
+            verdict="broken" if self._holes else "identical",
+            messages=self.messages,
+            facts=facts,
+            bytes=0,
+            said=head,
+            duration_ns=took_ns,
+            problem=problem if self._holes else "",
+        )
 
 
 async def verify(
@@ -120,74 +191,45 @@ async def verify(
     services: Iterable[str] = REGISTRY,
     clock: Clock | None = None,
 ) -> list[LaneReport]:
-    """Return a report for every lane that has a snapshot or a log; safe while services run."""
-    reports = []
-    for service in services:
-        for partition in range(PARTITIONS):
-            report = await verify_lane(
-                ledger, store, Lane(service, partition), clock or SystemClock()
-            )
-            if report is not None:
-                reports.append(report)
-    return reports
+    """Return a report on the ledger itself and on every lane that has a snapshot or a log.
 
-
-async def verify_lane(ledger: Ledger, store: Store, lane: Lane, clock: Clock) -> LaneReport | None:
-    """Compare one lane's snapshot with its log, or return None where there is neither."""
-    saved = await store.load(lane)
-    last = await ledger.last(lane)  # after the snapshot, or a live lane would look ahead
-    if saved is None and last is None:
-        return None
-    end = last.seq if last else 0
-    until = end if saved is None else min(saved.said, end)
-    fold = _Fold(lane.service)
+    One pass over the whole ledger; safe while services run. Empty where there is nothing.
+    """
+    clock = clock or SystemClock()
     started_ns = clock.monotonic_ns()
-    verdict: Verdict = "identical"
-    problem, difference = "", None
-    try:
-        await _fold(ledger, lane, fold, until)
-        difference = _judged(fold, saved, end)
-        if difference is not None:
-            verdict, problem = "differs", f"first difference at {difference.path}"
-    except _FoldError as e:
-        verdict, problem = e.verdict, e.problem
-    return LaneReport(
-        service=lane.service,
-        partition=lane.partition,
-        verdict=verdict,
-        messages=fold.messages,
-        facts=fold.facts,
-        bytes=len(encode_state(fold.state)),
-        said=saved.said if saved else 0,
-        duration_ns=clock.monotonic_ns() - started_ns,
-        problem=problem,
-        difference=difference,
-    )
+    wanted = list(services)
+    folds: dict[Lane, _Fold] = {}
+    for lane in (Lane(service, p) for service in wanted for p in range(PARTITIONS)):
+        saved = await store.load(lane)
+        if saved is not None:
+            folds[lane] = _Fold(lane, saved, clock)
+    head = await ledger.head()  # after the snapshots, or a live lane would look ahead
+    if head == 0 and not folds:
+        return []
+    numbers = _Numbers()
+    if head:
+        async for run in ledger.read((_ALL,), after=0, until=head):
+            for entry in run:
+                numbers.hear(entry.seq)
+                numbers.messages += 1
+                author = lane_of(entry.subject)
+                if author is not None and author.service in wanted:
+                    if author not in folds:
+                        folds[author] = _Fold(author, None, clock)
+                    folds[author].hear(entry)
+            await asyncio.sleep(0)  # the connection's heartbeats must not wait for a long log
+    order = sorted(folds, key=lambda lane: (wanted.index(lane.service), lane.partition))
+    reports = [folds[lane].report() for lane in order]
+    facts = sum(report.facts for report in reports)
+    return [numbers.report(head, facts, clock.monotonic_ns() - started_ns), *reports]
 
 
-async def _fold(ledger: Ledger, lane: Lane, fold: _Fold, until: int) -> None:
-    if until == 0:
-        return
-    async for run in ledger.read((lane.subjects,), after=0, until=until):
-        for entry in run:
-            fold.apply(entry)
-            if fold.messages % _BREATH == 0:
-                await asyncio.sleep(0)  # the connection's heartbeats must not wait for a long log
-
-
-def _judged(fold: _Fold, saved: Saved | None, end: int) -> Difference | None:
-    if saved is None:
-        raise _FoldError("unsaved", "no snapshot: the next start rebuilds it from the log")
-    if saved.said > end:
-        problem = f"the snapshot stands on message {saved.said}, the lane's log ends at {end}"
-        raise _FoldError("ahead", problem)
-    if saved.said != fold.last:
-        problem = f"message {saved.said}, on which the snapshot stands, is not in the lane's log"
-        raise _FoldError("broken", problem)
-    if saved.cursor < fold.through:
-        problem = f"the snapshot heard to {saved.cursor}, its own log says to {fold.through}"
-        raise _FoldError("broken", problem)
-    return first_difference(saved.state, encode_state(fold.state))
+def lane_of(subject: str) -> Lane | None:
+    """Return whose log a subject belongs to, None where it is no lane's."""
+    tokens = subject.split(".")
+    if len(tokens) < 5 or tokens[1] not in REGISTRY or not tokens[3].isdigit():
+        return None
+    return Lane(tokens[1], int(tokens[3]))
 
 
 def first_difference(saved: bytes, rebuilt: bytes) -> Difference | None:

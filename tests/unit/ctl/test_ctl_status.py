@@ -1,0 +1,167 @@
+"""`status` joins what the services say; its JSON has stable keys, its lag is exact."""
+
+import msgspec
+import pytest
+
+from services.ctl.errors import FINDING, OK
+from services.ctl.figures import Names, json_text
+from services.ctl.picture import Picture, Reader, behind, joined
+from services.ctl.status import code_of, picture_json, screen
+from shared.domain.messages import Batch, FeedChanged
+from shared.domain.units import NS_PER_S, Shares, Usd
+from shared.domain.views import (
+    DRIFT,
+    RISK,
+    DriftLine,
+    DriftView,
+    ExposuresView,
+    ExposureView,
+    FeedsView,
+    FeedView,
+    RiskView,
+    encode,
+    exposure_key,
+    feed_key,
+)
+from shared.runtime.clock import ManualClock
+from shared.runtime.memory import MemoryLedger, MemoryStore
+from shared.runtime.ports import Epoch, Lane, Saved
+from tests.unit.ctl.ctl_facts import CONDITION, LEADER, YES
+from tests.unit.ctl.test_ctl_show import page_of, picture
+
+CLOCK = ManualClock()
+NOW_NS = CLOCK.now_ns()
+
+
+async def said(ledger: MemoryLedger, lane: Lane, number: int) -> int:
+    last = await ledger.last(lane)
+    fact = FeedChanged(id=f"{lane.name}{number}", cause="", root="", ts_ns=0, feed="x", state="gap")
+    batch = Batch(epoch=1, through=0, facts=(fact,))
+    return await ledger.append(lane, batch, key="facts", after=last.seq if last else 0)
+
+
+async def read(ledger: MemoryLedger, store: MemoryStore) -> Picture:
+    async def keys(prefix: str) -> list[str]:
+        return sorted(key for key in store.views if key.startswith(prefix))
+
+    return await Reader(ledger, store, keys, partition=5, clock=CLOCK).read()
+
+
+async def test_an_empty_system_has_a_picture() -> None:
+    found = await read(MemoryLedger(), MemoryStore())
+    assert (found.head, found.risk, found.rows, found.feeds) == (0, None, (), ())
+    assert len(found.lanes) == 35
+    page = page_of(screen(found, Names()))
+    assert "risk has not run" in page
+    assert "no ingester has reported" in page
+
+
+async def test_a_lane_is_behind_by_what_it_has_to_hear() -> None:
+    """Risk has heard message 2 of 4; the executor hears risk alone, and has heard nothing."""
+    ledger, store = MemoryLedger(), MemoryStore()
+    for number, lane in enumerate(
+        (Lane("ingester", 7), Lane("aggregator", 7), Lane("risk", 5), Lane("aggregator", 7))
+    ):
+        await said(ledger, lane, number)
+    await store.save(Lane("aggregator", 7), Saved(b"{}", 1, 4, Epoch(2)), {})
+    await store.save(Lane("risk", 5), Saved(b"{}", 2, 3, Epoch(2)), {})
+    lanes = {lane.name: lane for lane in (await read(ledger, store)).lanes}
+    assert lanes["risk.05"].behind == 2
+    assert lanes["executor.05"].behind == 3
+    assert lanes["aggregator.07"].behind == 0
+    assert lanes["aggregator.06"].behind == 0
+    assert (lanes["risk.05"].epoch, lanes["risk.05"].said) == (2, 3)
+    page = page_of(screen(await read(ledger, store), Names()))
+    assert "risk.05" in page
+    assert "32 without work" in page
+
+
+def test_a_command_is_something_that_risk_has_to_hear() -> None:
+    assert behind(Lane("risk", 5), 3, {Lane("ctl", 0): 9, Lane("risk", 5): 20}) == 6
+
+
+async def test_an_ingester_that_is_gone_is_not_a_feed() -> None:
+    store = MemoryStore()
+    for name, age_s in (("new", 1), ("old", 3_600)):
+        feed = FeedView(name=name, state="connected", heard_ns=NOW_NS - NS_PER_S)
+        view = FeedsView(as_of_ns=NOW_NS - age_s * NS_PER_S, feeds=(feed,))
+        store.views[feed_key(name)] = encode(view)
+    found = await read(MemoryLedger(), store)
+    assert [feed.name for view in found.feeds for feed in view.feeds] == ["new"]
+
+
+async def test_the_only_ingester_is_shown_however_old() -> None:
+    store = MemoryStore()
+    feed = FeedView(name="activity", state="connected", heard_ns=NOW_NS - 3_600 * NS_PER_S)
+    store.views[feed_key("a")] = encode(FeedsView(as_of_ns=feed.heard_ns, feeds=(feed,)))
+    assert "heard 60 min 0 s ago" in page_of(screen(await read(MemoryLedger(), store), Names()))
+
+
+def test_leaders_and_holdings_stand_side_by_side() -> None:
+    risk = picture().risk
+    other = msgspec.structs.replace(
+        ExposureView(leader=LEADER, condition=CONDITION, yes=Shares(1), no=Shares(0),
+                     exposure=Shares(1)), condition="0xother",
+    )  # fmt: skip
+    rows = joined([ExposuresView(exposures=(other,))], risk)
+    assert [(row.condition, row.exposure, row.held) for row in rows] == [
+        (CONDITION, None, 18_000_000), ("0xother", 1, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        (picture(), OK), (picture(drift_usd=1), FINDING), (picture("halted"), FINDING),
+        (picture("reduce_only"), FINDING),
+    ],
+)  # fmt: skip
+def test_the_exit_code_says_whether_there_is_something_to_look_at(
+    shown: Picture, code: int
+) -> None:
+    assert code_of(shown) == code
+
+
+async def test_the_json_has_stable_keys_and_exact_numbers() -> None:
+    store = MemoryStore()
+    line = DriftLine(
+        token=YES, believed=Shares(1_500_000), observed=Shares(0), usd=Usd(750_000), state="found"
+    )
+    store.views[DRIFT] = encode(
+        DriftView(
+            as_of_ns=NOW_NS - NS_PER_S, drift_usd=Usd(750_000), lines=(line,), corrections=2,
+            last_clear_ms=400,
+        )
+    )  # fmt: skip
+    risk = picture().risk
+    assert isinstance(risk, RiskView)
+    store.views[RISK] = encode(risk)
+    exposures = ExposuresView(
+        exposures=(
+            ExposureView(leader=LEADER, condition=CONDITION, yes=Shares(100_000_000),
+                         no=Shares(0), exposure=Shares(100_000_000)),
+        )
+    )  # fmt: skip
+    store.views[exposure_key(1)] = encode(exposures)
+    found = await read(MemoryLedger(), store)
+    told = msgspec.json.decode(json_text(picture_json(found, Names({LEADER: "Ann"}))))
+    assert set(told) == {
+        "ledger_head", "regime", "regime_reason", "realised_today_usd", "cash_usd", "cash_age_ms",
+        "caps", "drift", "feeds", "positions", "lanes",
+    }  # fmt: skip
+    assert told["drift"]["usd"] == 0.75
+    assert told["drift"]["age_ms"] == 1_000
+    assert told["drift"]["lines"][0]["believed"] == 1.5
+    assert told["caps"] == [{"name": "total", "used_usd": 9.27, "limit_usd": 2000}]
+    (row,) = told["positions"]
+    assert row == {
+        "condition": CONDITION, "market": "0xc0c0c0c0", "leader": LEADER, "leader_name": "Ann",
+        "exposure": 100, "target": 20, "held": 18, "cost_usd": 9.27,
+    }  # fmt: skip
+    assert told["lanes"][0] == {
+        "lane": "ingester.00",
+        "epoch": 0,
+        "cursor": 0,
+        "said": 0,
+        "behind": 0,
+    }
