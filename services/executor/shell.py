@@ -215,7 +215,7 @@ class Shell(QuietShell[State]):
         while self._is_open(order):
             try:
                 report = await self._venue.order(order)
-                fills = await self._fills_of(order, prepared_ns)
+                fills = await self._missing_fills(report, order, prepared_ns)
             except VenueError as e:
                 log(_logger, logging.WARNING, "lookup_failed", order=order, reason=str(e))
             else:
@@ -239,6 +239,15 @@ class Shell(QuietShell[State]):
     def _is_open(self, order: OrderHash) -> bool:
         known = self._state.orders.get(order)
         return known is not None and known.phase != "closed"
+
+    async def _missing_fills(
+        self, report: OrderReport | None, order: OrderHash, prepared_ns: int
+    ) -> list[OwnFill]:
+        """Read the fills of an order, unless the user stream has told them all already."""
+        known = self._state.orders.get(order)
+        if report is not None and known is not None and known.filled >= report.matched:
+            return []
+        return await self._fills_of(order, prepared_ns)
 
     async def _fills_of(self, order: OrderHash, prepared_ns: int) -> list[OwnFill]:
         after_s = (prepared_ns - _LOOKBACK_NS) // NS_PER_S
@@ -293,7 +302,8 @@ class Shell(QuietShell[State]):
         """Read fills first: an account view vouches that our fills were read before it."""
         now_ns = self._clock.now_ns()
         for fill in await self._venue.own_trades(after_s=self._read_from_s(now_ns)):
-            await self._lane.submit(fill)
+            if fill.order in self._state.orders:
+                await self._lane.submit(fill)
         view = AccountView(
             as_of_ns=now_ns,
             collateral=await self._venue.balance(),

@@ -26,6 +26,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from shared.domain.messages import Batch, Fact, IntentFormed, Tick
+from shared.domain.units import NS_PER_S
 from shared.runtime.clock import Clock
 from shared.runtime.ports import (
     Entry,
@@ -45,7 +46,7 @@ _C = TypeVar("_C", contravariant=True)
 RUN_MAX: Final = 256  # inputs taken at a time
 FACTS_MAX: Final = 200  # facts in one ledger message, unless one input yields more
 INBOX_MAX: Final = 4_096  # inputs that may wait in memory before their senders do
-SAVE_EVERY_S: Final = 0.1  # under load a snapshot is at most this much behind
+SAVE_EVERY_S: Final = 0.1  # a snapshot is at most this much behind
 
 log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -134,7 +135,7 @@ class LaneHandle:
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._stopping = False
+        self.stopping = False
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task that ends with the lane; its failure ends the lane."""
@@ -161,15 +162,17 @@ class LaneHandle:
 
     def stop(self) -> None:
         """Let the loop end after the run it is in; what waits is taken up by the next holder."""
-        self._stopping = True
+        self.stopping = True
         self._some.set()
 
-    async def _take(self) -> list[Input]:
-        """Return what waits, once something does; nothing when the lane is to stop."""
-        while not self._waiting and not self._stopping:
+    async def _take(self, *, wait_s: float | None) -> list[Input]:
+        """Return what waits, once something does; nothing after ``wait_s`` or when stopping."""
+        if not self._waiting and not self.stopping:
             self._some.clear()
-            await self._some.wait()
-        if self._stopping:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._some.wait()
+        if self.stopping:
             return []
         count = min(RUN_MAX, len(self._waiting))
         taken = [self._waiting.popleft() for _ in range(count)]
@@ -271,9 +274,11 @@ class LaneRunner(Generic[S]):
             await asyncio.sleep(self._service.tick_ms / 1_000)
 
     async def _serve(self, handle: LaneHandle) -> None:
-        while taken := await handle._take():
-            await self.process(taken)
-            if self._dirty and (handle.is_idle or self._save_is_due()):
+        while not handle.stopping:
+            taken = await handle._take(wait_s=self._save_in_s() if self._dirty else None)
+            if taken:
+                await self.process(taken)
+            if self._dirty and self._save_in_s() == 0:
                 await self._save()
 
     async def process(self, taken: list[Input]) -> None:
@@ -309,8 +314,10 @@ class LaneRunner(Generic[S]):
                 links = fact.fills if isinstance(fact, IntentFormed) else ()
                 self._ports.observer.record(fact, start_ns=since_ns, end_ns=end_ns, links=links)
 
-    def _save_is_due(self) -> bool:
-        return self._ports.clock.monotonic_ns() - self._saved_ns >= SAVE_EVERY_S * 1e9
+    def _save_in_s(self) -> float:
+        """Return how long the next snapshot waits: a lane is not to spend its time on them."""
+        since_s = (self._ports.clock.monotonic_ns() - self._saved_ns) / NS_PER_S
+        return max(0.0, SAVE_EVERY_S - since_s)
 
     async def _save(self, *, force: bool = False) -> None:
         """Step 6: the snapshot with its anchor; while the store is away, it only grows older."""
