@@ -1,5 +1,7 @@
 """What the venue says of our orders, in any order and any number of copies."""
 
+import msgspec
+
 from services.executor.state import (
     RANK,
     Answered,
@@ -86,8 +88,10 @@ def book(state: State, fill: OwnFill, now_ns: int) -> list[Fact]:
     if order is None:
         return []  # not ours to book: by hand, or long closed; the reconciler compares the sums
     known = state.fills.get(fill_key(fill.trade, fill.order))
+    if known is None and fill.settlement == "FAILED":
+        return _failed_unseen(order, fill, now_ns)
     if known is None:
-        return [_booked(order, fill, now_ns)] if fill.settlement != "FAILED" else []
+        return [_booked(order, fill, now_ns)]
     if RANK[known.settlement] >= RANK[fill.settlement]:
         return []
     return [_settled(order, known, fill, now_ns)]
@@ -116,7 +120,13 @@ def _booked(order: Order, fill: OwnFill, now_ns: int) -> OrderFilled:
     )
 
 
-def _settled(order: Order, known: Fill, fill: OwnFill, now_ns: int) -> FillSettled:
+def _failed_unseen(order: Order, fill: OwnFill, now_ns: int) -> list[Fact]:
+    """Book and take back: on record as failed, so an older word still to come books nothing."""
+    booked = _booked(order, msgspec.structs.replace(fill, settlement="MATCHED"), now_ns)
+    return [booked, _settled(order, booked, fill, now_ns)]
+
+
+def _settled(order: Order, known: Fill | OrderFilled, fill: OwnFill, now_ns: int) -> FillSettled:
     return FillSettled(
         id=content_id("fill_settled", fill.trade, fill.order, fill.settlement),
         cause=content_id("order_filled", fill.trade, fill.order),
@@ -141,18 +151,29 @@ def reported(state: State, message: Reported, now_ns: int) -> list[Fact]:
     """Book the fills that were read, and close the order when they are all it matched."""
     report = message.report
     order = state.orders.get(report.order)
-    if order is None or order.phase == "closed":
+    if order is None:
         return []
     facts: list[Fact] = []
-    filled = order.filled
-    for fill in _latest(message.fills):
-        said = book(state, fill, now_ns)
-        filled = Shares(filled + sum(moved(fact) for fact in said))
-        facts += said
-    if report.status in ("CANCELED", "MATCHED") and filled >= report.matched:
+    for fill in _new_first(state, _latest(message.fills)):
+        facts += book(state, fill, now_ns)
+    if order.phase == "closed":
+        return facts
+    if report.status in ("CANCELED", "MATCHED") and _seen(state, order, facts) >= report.matched:
+        filled = Shares(order.filled + sum(moved(fact) for fact in facts))
         reason = "filled" if filled >= order.size else "killed"
         facts.append(_closed(order, reason, facts[-1].id if facts else "", now_ns, filled))
     return facts
+
+
+def _new_first(state: State, fills: list[OwnFill]) -> list[OwnFill]:
+    """Return new executions before old: the last old one to settle may end a closed order."""
+    return sorted(fills, key=lambda fill: fill_key(fill.trade, fill.order) in state.fills)
+
+
+def _seen(state: State, order: Order, facts: list[Fact]) -> int:
+    """Return the shares of all executions, failed ones too: the venue's sum still has them."""
+    known = sum(fill.size for fill in state.fills.values() if fill.order == order.order)
+    return known + sum(fact.size for fact in facts if isinstance(fact, OrderFilled))
 
 
 def _latest(fills: tuple[OwnFill, ...]) -> list[OwnFill]:
@@ -183,7 +204,8 @@ def missing(
         return []
     if message.attempts < policy.lookup_attempts or now_ns <= order.expires_ns:
         return []
-    return [_closed(order, "never_placed", "", now_ns)]
+    failed = any(fill.order == order.order for fill in state.fills.values())
+    return [_closed(order, "killed" if failed else "never_placed", "", now_ns)]
 
 
 def _closed(

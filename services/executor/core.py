@@ -43,9 +43,10 @@ from shared.domain.messages import (
 )
 from shared.domain.observations import OwnFill
 from shared.domain.positions import Execution, Position, apply, cost_released
-from shared.domain.units import Shares, Usd, cost_up, proceeds_down
+from shared.domain.units import NS_PER_S, Shares, Usd, cost_up, proceeds_down
 
 _CORRECTIONS_KEPT: Final = 200
+_EMPTY_KEPT_NS: Final = 3_600 * NS_PER_S
 
 
 def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
@@ -76,6 +77,7 @@ def evolve(state: State, fact: Fact) -> None:
     match fact:
         case OrderPrepared():
             state.orders[fact.order] = order_from(fact)
+            _drop_empty(state, fact.ts_ns)
         case OrderAccepted():
             _move(state, fact.order, phase="accepted")
         case OrderOutcomeUnknown():
@@ -114,7 +116,6 @@ def _apply(state: State, fact: OrderFilled | FillSettled) -> None:
         state.holdings[fact.token] = msgspec.structs.replace(
             holding, position=_after(holding.position, fact), changed_ns=fact.ts_ns
         )
-        _drop_if_empty(state, holding)
     if RANK[fact.settlement] == TERMINAL:
         if not moved:
             _touch(state, fact)
@@ -164,14 +165,19 @@ def _correct(state: State, fact: PositionCorrected) -> None:
         holding, position=position, changed_ns=fact.ts_ns
     )
     state.corrected = [*state.corrected, fact.cause][-_CORRECTIONS_KEPT:]
-    _drop_if_empty(state, holding)
 
 
-def _drop_if_empty(state: State, holding: Holding) -> None:
-    """Forget a token that is sold out; its realised profit stays with risk's day and the ledger."""
-    position = state.holdings[holding.token].position
-    if position.shares == 0 and position.realised == 0:
-        del state.holdings[holding.token]
+def _drop_empty(state: State, now_ns: int) -> None:
+    """Drop the tokens long empty: before that, when they moved excuses a venue that lags."""
+    unsettled = {state.orders[fill.order].token for fill in state.fills.values()}
+    state.holdings = {
+        token: holding
+        for token, holding in state.holdings.items()
+        if holding.position.shares
+        or holding.position.realised
+        or token in unsettled
+        or now_ns - holding.changed_ns < _EMPTY_KEPT_NS
+    }
 
 
 def _forget(state: State, order: OrderHash) -> None:

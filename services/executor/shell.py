@@ -213,6 +213,12 @@ class Shell(QuietShell[State]):
         wait_s, missing = _FIRST_LOOK_S, 0
         longest_s = self._world.settings.lookup_interval_ms / 1_000
         while self._is_open(order):
+            # The user stream tells a marketable order's fills at once; REST confirms them.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await nudge.wait()
+            nudge.clear()
+            wait_s = min(longest_s, wait_s * 2)
             try:
                 report = await self._venue.order(order)
                 fills = await self._missing_fills(report, order, prepared_ns)
@@ -222,11 +228,6 @@ class Shell(QuietShell[State]):
                 missing = missing + 1 if report is None and not fills else 0
                 for message in self._said_of(order, report, fills, missing):
                     await self._lane.submit(message)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await nudge.wait()
-            nudge.clear()
-            wait_s = min(longest_s, wait_s * 2)
         del self._nudges[order]
 
     def _said_of(

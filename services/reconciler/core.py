@@ -212,7 +212,7 @@ def _orphans(policy: Policy, state: State, seen: Observation, now_ns: int) -> li
             condition=order.condition,
             token=order.token,
         )
-        for order in seen.open_orders
+        for order in {order.order: order for order in seen.open_orders}.values()
         if order.order not in known
     ]
 

@@ -1,6 +1,5 @@
 """Fetches what risk's decisions stand on: market, books, account, drift; each with its age."""
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -76,15 +75,8 @@ class Shell(QuietShell[State]):
     async def _view(self, condition: ConditionId) -> View:
         """Return what is known now; what cannot be fetched stays unknown, and refuses."""
         try:
-            market = await self._books.market(condition)
-            if market is None:
-                market = await self._books.introduce(condition)
-            if market is None:
-                return View()
-            limit_ns = self._policy.book_age_ns_max
-            (account, *_), books = await asyncio.gather(
-                self._store.read_views([ACCOUNT]),
-                self._books.books(market.tokens, age_ns_max=limit_ns),
+            market, books, account = await self._books.look(
+                condition, age_ns_max=self._policy.book_age_ns_max, beside=ACCOUNT
             )
         except StoreAwayError as e:
             log(_logger, logging.WARNING, "store_away", reason=str(e))

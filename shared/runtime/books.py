@@ -27,6 +27,22 @@ class Books:
     def __init__(self, store: Store, client: Client, clock: Clock, *, deadline_s: float) -> None:
         self._store, self._client, self._clock = store, client, clock
         self._deadline_s = deadline_s
+        self._tokens: dict[ConditionId, tuple[TokenId, TokenId]] = {}  # a market's never change
+
+    async def look(
+        self, condition: ConditionId, *, age_ns_max: int, beside: str
+    ) -> tuple[Market | None, tuple[Book | None, ...], bytes | None]:
+        """Return a market, its books and one more view: one round trip once it is known."""
+        if condition not in self._tokens:
+            market = await self.market(condition) or await self.introduce(condition)
+            if market is None:
+                return None, (None, None), None
+            self._tokens[condition] = market.tokens
+        tokens = self._tokens[condition]
+        keys = [market_key(condition), beside, *(book_key(token) for token in tokens)]
+        terms, more, *found = await self._store.read_views(keys)
+        market = decode(terms, Market) or await self.introduce(condition)
+        return market, await self._fresh(tokens, found, age_ns_max), more
 
     async def market(self, condition: ConditionId) -> Market | None:
         """Return a market's terms as the ingester last read them."""
@@ -36,6 +52,11 @@ class Books:
     async def books(self, tokens: Sequence[TokenId], *, age_ns_max: int) -> tuple[Book | None, ...]:
         """Return the books, each from REST where its view is missing, doubted or too old."""
         found = await self._store.read_views([book_key(token) for token in tokens])
+        return await self._fresh(tokens, found, age_ns_max)
+
+    async def _fresh(
+        self, tokens: Sequence[TokenId], found: Sequence[bytes | None], age_ns_max: int
+    ) -> tuple[Book | None, ...]:
         books = [decode(data, Book) for data in found]
         now_ns = self._clock.now_ns()
         for at, (token, book) in enumerate(zip(tokens, books, strict=True)):

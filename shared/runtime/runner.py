@@ -46,7 +46,8 @@ _C = TypeVar("_C", contravariant=True)
 RUN_MAX: Final = 256  # inputs taken at a time
 FACTS_MAX: Final = 200  # facts in one ledger message, unless one input yields more
 INBOX_MAX: Final = 4_096  # inputs that may wait in memory before their senders do
-SAVE_EVERY_S: Final = 0.1  # a snapshot is at most this much behind
+SAVE_EVERY_S: Final = 0.1  # a snapshot of a small state is at most this much behind
+SAVE_SHARE: Final = 100  # encoding snapshots takes at most one part in so many of a lane's time
 
 log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -196,6 +197,7 @@ class LaneRunner(Generic[S]):
         self.cursor = 0
         self.said = 0
         self._saved_ns = 0
+        self._save_took_s = 0.0
         self._dirty = False
 
     async def run(self, stopping: asyncio.Event | None = None) -> None:
@@ -317,16 +319,18 @@ class LaneRunner(Generic[S]):
     def _save_in_s(self) -> float:
         """Return how long the next snapshot waits: a lane is not to spend its time on them."""
         since_s = (self._ports.clock.monotonic_ns() - self._saved_ns) / NS_PER_S
-        return max(0.0, SAVE_EVERY_S - since_s)
+        return max(0.0, SAVE_EVERY_S - since_s, SAVE_SHARE * self._save_took_s - since_s)
 
     async def _save(self, *, force: bool = False) -> None:
         """Step 6: the snapshot with its anchor; while the store is away, it only grows older."""
         if not self._dirty and not force:
             return
+        began_ns = self._ports.clock.monotonic_ns()
         state = _encoder.encode(self.state)
         views = self._shell.views(self.state)
         saved = Saved(state, self.cursor, self.said, self._epoch)
         self._saved_ns = self._ports.clock.monotonic_ns()
+        self._save_took_s = (self._saved_ns - began_ns) / NS_PER_S
         try:
             await self._ports.store.save(self.lane, saved, views)
         except StoreAwayError as e:

@@ -18,6 +18,9 @@ CONDITION = ConditionId("0x" + "c3" * 32)
 OTHER_CONDITION = ConditionId("0x" + "d4" * 32)
 YES = TokenId("7100")
 NO = TokenId("7101")
+ONE_CENT = Price(10_000)
+HALF = Price(500_000)
+TEN = Shares(10 * MICRO)
 
 
 def shares(whole: float) -> Shares:
@@ -40,9 +43,7 @@ def a_book(*, bids: Sequence[Level] = (), asks: Sequence[Level] = ()) -> Book:
     return Book(token=YES, condition=CONDITION, bids=tuple(bids), asks=tuple(asks))
 
 
-def a_market(
-    *, tick: Price = Price(10_000), fee_rate: int = 0, fee_exponent: int = 1
-) -> Market:  # fmt: skip
+def a_market(*, tick: Price = ONE_CENT, fee_rate: int = 0, fee_exponent: int = 1) -> Market:
     return Market(
         condition=CONDITION,
         tokens=(YES, NO),
@@ -60,8 +61,8 @@ def a_trade(
     condition: ConditionId = CONDITION,
     outcome: Literal[0, 1] = 0,
     side: Side = "BUY",
-    price: Price = Price(500_000),
-    size: Shares = Shares(10 * MICRO),
+    price: Price = HALF,
+    size: Shares = TEN,
     number: int = 0,
     at_s: int = T0_S,
 ) -> Activity:
@@ -84,7 +85,7 @@ def an_action(
     action: Literal["SPLIT", "MERGE", "REDEEM", "CONVERSION"],
     *,
     leader: Wallet = LEADER,
-    size: Shares = Shares(10 * MICRO),
+    size: Shares = TEN,
     number: int = 0,
     at_s: int = T0_S,
 ) -> Activity:
@@ -105,8 +106,8 @@ def a_fill(
     condition: ConditionId = CONDITION,
     outcome: Literal[0, 1] = 0,
     side: Side = "BUY",
-    price: Price = Price(500_000),
-    size: Shares = Shares(10 * MICRO),
+    price: Price = HALF,
+    size: Shares = TEN,
     ts_ns: int = T0_NS,
 ) -> LeaderFilled:
     """Return a leader's fill; fills of one name are one fill."""
@@ -137,7 +138,7 @@ def an_act(
     *,
     leader: Wallet = LEADER,
     condition: ConditionId = CONDITION,
-    size: Shares = Shares(10 * MICRO),
+    size: Shares = TEN,
     ts_ns: int = T0_NS,
 ) -> LeaderActed:
     id_ = content_id("leader_acted", action, name)
