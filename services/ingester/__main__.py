@@ -3,9 +3,9 @@
 import random
 from functools import partial
 
-from services.ingester.books import BookKeeper
+from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
-from services.ingester.shell import ActivityHub, FeedReport, Shell, World
+from services.ingester.shell import ActivityHub, DeadLetters, FeedReport, Shell, World
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
 from shared.runtime.runner import Service
@@ -19,13 +19,12 @@ def build(context: Context) -> Built[State]:
     patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
     http = connect_http(rng=random.Random(), patience=patience)  # noqa: S311 - jitter
     venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
-    hub = ActivityHub(leaders, clock, settings=settings, url=urls.activity_ws)
-    books = BookKeeper(
-        venue, context.store, context.client, clock, settings=settings, market_ws=urls.market_ws
-    )
-    report = FeedReport(hub, books, context.store, clock, context.instance)
-
-    world = World(hub, books, venue, context.ports.ledger, leaders, settings)
+    dead = DeadLetters(context.ports.ledger)
+    hub = ActivityHub(leaders, clock, dead, settings=settings, url=urls.activity_ws)
+    outlets = Outlets(context.store, context.client, dead.bury)
+    books = BookKeeper(venue, outlets, clock, settings=settings, market_ws=urls.market_ws)
+    world = World(hub, books, venue, dead, leaders, settings)
+    report = FeedReport(world, context.store, clock, context.instance)
     service = Service(
         name="ingester",
         state=State,
@@ -33,7 +32,7 @@ def build(context: Context) -> Built[State]:
         evolve=evolve,
         inputs=lambda _: (),
     )
-    background = (hub.run, books.run, report.run)
+    background = (hub.run, books.run, report.run, dead.run)
     return Built(service=service, make_shell=lambda lane: Shell(lane, world), background=background)
 
 

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from nats.aio.client import Client
@@ -61,20 +61,28 @@ class _Connection:
         self.connected = False
 
 
+class Outlets(NamedTuple):
+    """Where books go, and what could not be read."""
+
+    store: Store
+    client: Client
+    bury: Callable[[str, str, str], None]  # source, reason, excerpt
+
+
 class BookKeeper:
     """Subscribes, resynchronises and publishes books; one for each ingester process."""
 
     def __init__(
         self,
         venue: PublicVenue,
-        store: Store,
-        client: Client,
+        outlets: Outlets,
         clock: Clock,
         *,
         settings: IngesterConfig,
         market_ws: str,
     ) -> None:
-        self._venue, self._store, self._client, self._clock = venue, store, client, clock
+        self._venue, self._clock = venue, clock
+        self._store, self._client, self._bury = outlets
         self._settings, self._url = settings, market_ws
         self._markets: dict[ConditionId, Market] = {}
         self._wanted: dict[ConditionId, int] = {}
@@ -85,7 +93,6 @@ class BookKeeper:
         self._asked: set[TokenId | ConditionId] = set()  # waiting in the queue, or being read
         self._to_read: asyncio.Queue[Resync | ConditionId] = asyncio.Queue()
         self._rng = random.Random()  # noqa: S311 - jitter
-        self.garbage = 0
         self.heard_ns = 0
 
     # --- life -----------------------------------------------------------------------------
@@ -225,8 +232,7 @@ class BookKeeper:
                     if token in market.tokens:
                         self._ask(market.condition, market.condition)
             case Garbage(reason=reason):
-                self.garbage += 1
-                log(_logger, logging.WARNING, "market_frame_unreadable", reason=reason)
+                self._bury("market stream", reason, event.excerpt)
 
     def _ask(self, name: TokenId | ConditionId, request: Resync | ConditionId) -> None:
         if name not in self._asked:

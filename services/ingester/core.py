@@ -25,12 +25,12 @@ from shared.domain.observations import Activity, Source
 from shared.domain.units import NS_PER_S, Shares
 
 READ_EVERY_S: Final = 60  # the durable cursor of a leader moves in steps of at least this
+FUTURE_S_MAX: Final = 60  # a row stamped further ahead than this is not believed
 _SLACK_S: Final = 10  # the stream stamps a row up to some seconds apart from its block
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     overlap_s: int  # how far before its cursor a REST read begins: the index inserts late
-    future_s_max: int = 60  # a row stamped further ahead than this is not believed
 
 
 class StreamRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +101,7 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
     match message:
         case StreamRow(row=row, seen_ns=seen_ns):
             leader = state.leaders.get(row.wallet)
-            if leader is None or not _is_current(policy, leader, row, now_ns):
+            if leader is None or not _is_current(leader, row, now_ns):
                 return []  # the baseline or a REST read holds it
             if row_key(row) in leader.seen:
                 return []
@@ -116,10 +116,14 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
             return []
 
 
-def _is_current(policy: Policy, leader: Leader, row: Activity, now_ns: int) -> bool:
+def is_from_the_future(row: Activity, now_ns: int) -> bool:
+    """Tell whether a row is stamped so far ahead that it cannot be believed."""
+    return row.venue_ns > now_ns + FUTURE_S_MAX * NS_PER_S
+
+
+def _is_current(leader: Leader, row: Activity, now_ns: int) -> bool:
     """Tell whether a row is inside what is remembered, and not from the future."""
-    latest_ns = now_ns + policy.future_s_max * NS_PER_S
-    return leader.kept_s * NS_PER_S <= row.venue_ns <= latest_ns
+    return row.venue_ns >= leader.kept_s * NS_PER_S and not is_from_the_future(row, now_ns)
 
 
 def _read(policy: Policy, state: State, read: RestRows, now_ns: int) -> list[Fact]:
@@ -129,7 +133,7 @@ def _read(policy: Policy, state: State, read: RestRows, now_ns: int) -> list[Fac
     facts: list[Fact] = []
     counts: Counter[str] = Counter()
     for row in read.rows:
-        if not _is_current(policy, leader, row, now_ns):
+        if not _is_current(leader, row, now_ns):
             continue
         key = row_key(row)
         said = leader.seen[key].count if key in leader.seen else 0

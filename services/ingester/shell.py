@@ -15,6 +15,7 @@ from services.ingester.core import (
     RestRows,
     State,
     StreamRow,
+    is_from_the_future,
     read_from_s,
     row_key,
 )
@@ -42,19 +43,56 @@ _BASELINE_TRIES: Final = 5
 _BASELINE_QUIET_S: Final = 15  # positions may lag activity by this much
 _FAST_POLLS: Final = 5  # times faster while the stream is not to be trusted
 _BURIED_MAX: Final = 1_000
+_NO_LANE: Final = Lane("ingester", 0)  # dead letters of the process, not of one lane
 _logger = logging.getLogger(__name__)
 
 FeedState = Literal["connected", "lost", "silent"]
+
+
+class DeadLetters:
+    """Keeps what could not be read or believed, each thing once, however often it is served."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._waiting: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
+        self.count = 0
+
+    def bury(self, source: str, reason: str, excerpt: str) -> None:
+        """Take something out of the flow, with the reason; it is counted every time."""
+        self.count += 1
+        name = content_id("garbage", source, reason, excerpt)
+        if name in self._known or self._waiting.qsize() >= _BURIED_MAX:
+            return
+        self._known[name] = None
+        if len(self._known) > _BURIED_MAX:
+            self._known.popitem(last=False)
+        log(_logger, logging.WARNING, "dead_letter", source=source, reason=reason)
+        self._waiting.put_nowait((source, reason, excerpt))
+
+    async def run(self) -> None:
+        while True:
+            source, reason, excerpt = await self._waiting.get()
+            await self._ledger.dead_letter(
+                _NO_LANE, reason=reason, data=excerpt.encode(), source=source
+            )
 
 
 class ActivityHub:
     """The process's one activity stream: hands each leader's rows to the lane that owns him."""
 
     def __init__(
-        self, leaders: Sequence[Wallet], clock: Clock, *, settings: IngesterConfig, url: str
+        self,
+        leaders: Sequence[Wallet],
+        clock: Clock,
+        dead: DeadLetters,
+        *,
+        settings: IngesterConfig,
+        url: str,
     ) -> None:
         self._partitions = {leader: partition_of(leader) for leader in leaders}
         self._clock, self._settings, self._url = clock, settings, url
+        self._dead = dead
         self._feed = ActivityFeed()
         self.lanes: dict[int, LaneHandle] = {}
         self.state: FeedState = "lost"
@@ -62,7 +100,6 @@ class ActivityHub:
         self._since_ns = clock.now_ns()
         self.rows = 0
         self.rest_rows = 0
-        self.garbage = 0
 
     async def run(self) -> None:
         host: Host[Activity | Garbage] = Host(
@@ -83,8 +120,10 @@ class ActivityHub:
     def _heard(self, event: Activity | Garbage) -> None:
         now_ns = self.heard_ns = self._clock.now_ns()
         if isinstance(event, Garbage):
-            self.garbage += 1
-            log(_logger, logging.WARNING, "activity_frame_unreadable", reason=event.reason)
+            self._dead.bury("activity stream", event.reason, event.excerpt)
+            return
+        if is_from_the_future(event, now_ns):
+            self._dead.bury("activity stream", "stamped in the future", repr(event))
             return
         lane = self.lanes.get(self._partitions.get(event.wallet, -1))
         if lane is not None:
@@ -119,7 +158,7 @@ class World(NamedTuple):
     hub: ActivityHub
     books: BookKeeper
     venue: PublicVenue
-    ledger: Ledger
+    dead: DeadLetters
     leaders: Sequence[Wallet]
     settings: IngesterConfig
 
@@ -130,10 +169,9 @@ class Shell(QuietShell[State]):
     def __init__(self, lane: Lane, world: World) -> None:
         self._lane_id, self._settings = lane, world.settings
         self._hub, self._books = world.hub, world.books
-        self._venue, self._ledger = world.venue, world.ledger
+        self._venue, self._dead = world.venue, world.dead
         self._leaders = [who for who in world.leaders if partition_of(who) == lane.partition]
         self._policy = Policy(overlap_s=world.settings.poll_overlap_s)
-        self._buried: OrderedDict[str, None] = OrderedDict()
 
     async def start(self, state: State, lane: LaneHandle) -> None:
         self._state, self._lane, self._clock = state, lane, lane.clock
@@ -180,23 +218,12 @@ class Shell(QuietShell[State]):
         async for page in self._venue.activity(leader, start_s=from_s):
             for row in page:
                 if isinstance(row, Garbage):
-                    await self._bury(leader, row)
+                    self._dead.bury(f"activity of {leader}", row.reason, row.excerpt)
+                elif is_from_the_future(row, self._clock.now_ns()):
+                    self._dead.bury(f"activity of {leader}", "stamped in the future", repr(row))
                 else:
                     rows.append(row)
         return rows
-
-    async def _bury(self, leader: Wallet, row: Garbage) -> None:
-        """Keep a row that cannot be read, once, however often it is served."""
-        name = content_id("garbage", leader, row.reason, row.excerpt)
-        if name in self._buried:
-            return
-        self._buried[name] = None
-        if len(self._buried) > _BURIED_MAX:
-            self._buried.popitem(last=False)
-        self._hub.garbage += 1
-        await self._ledger.dead_letter(
-            self._lane_id, reason=row.reason, data=row.excerpt.encode(), source=f"rest {leader}"
-        )
 
     async def _baseline(self, leader: Wallet) -> Baseline:
         """Read what a leader holds, at a moment when nothing of his is in flight.
@@ -252,11 +279,9 @@ class Shell(QuietShell[State]):
 class FeedReport:
     """Writes the age of every feed where people and ``driftless status`` look."""
 
-    def __init__(
-        self, hub: ActivityHub, books: BookKeeper, store: Store, clock: Clock, instance: str
-    ) -> None:
-        self._hub, self._books, self._store = hub, books, store
-        self._clock, self._instance = clock, instance
+    def __init__(self, world: World, store: Store, clock: Clock, instance: str) -> None:
+        self._hub, self._books, self._dead = world.hub, world.books, world.dead
+        self._store, self._clock, self._instance = store, clock, instance
 
     async def run(self) -> None:
         while True:
@@ -275,7 +300,7 @@ class FeedReport:
                 books_untrusted=untrusted,
                 stream_rows=self._hub.rows,
                 rest_rows=self._hub.rest_rows,
-                garbage=self._hub.garbage + self._books.garbage,
+                garbage=self._dead.count,
             )
             try:
                 await self._store.write_views({feed_key(self._instance): encode(view)})

@@ -14,7 +14,17 @@ from shared.domain.messages import Batch, Fact, LeaderFilled, ResumeTrading
 from shared.domain.units import Price, Shares, Usd
 from shared.runtime.clock import ManualClock
 from shared.runtime.memory import MemoryLedger, MemoryStore
-from shared.runtime.ports import Entry, Epoch, FencedError, Lane, Ledger, Saved, Store
+from shared.runtime.ports import (
+    Entry,
+    Epoch,
+    FencedError,
+    GapError,
+    Lane,
+    Ledger,
+    Saved,
+    Store,
+    UndecodableError,
+)
 from shared.runtime.runner import (
     Input,
     LaneRunner,
@@ -284,3 +294,36 @@ async def test_a_second_writer_is_fenced_by_the_ledger(service: Service[Any]) ->
     with pytest.raises(FencedError):
         await sleeper.process([Input((fill(1),), seq=1, taken_ns=1)])
     assert await said(ledger) == before
+
+
+async def test_an_unreadable_message_is_buried_and_the_lane_goes_on() -> None:
+    ledger = await upstream(2)
+    ledger.inject(UPSTREAM.subject("unheard_of", "k"), b'{"epoch":1,"facts":"?"}')
+    batch = Batch(epoch=1, through=0, facts=(fill(3),))
+    await ledger.append(UPSTREAM, batch, key="k", after=3)
+    state = await run_lane(aggregator(), ledger, MemoryStore(), until=4, epoch=1)
+    assert set(state.counted) == {fill(n).id for n in (1, 2, 3)}
+    ((source, reason, data),) = ledger.dead
+    assert source.endswith("@3")
+    assert "facts" in reason
+    assert data == b'{"epoch":1,"facts":"?"}'
+
+
+async def test_an_unreadable_message_stops_a_lane_where_money_moves() -> None:
+    ledger = await upstream(1)
+    ledger.inject(UPSTREAM.subject("unheard_of", "k"), b"{}")
+    money = msgspec.structs.replace(aggregator(), moves_money=True)
+    with pytest.raises(ExceptionGroup) as stopped:
+        await run_lane(money, ledger, MemoryStore(), until=2, epoch=1)
+    assert stopped.group_contains(UndecodableError)
+    assert ledger.dead == []
+
+
+async def test_a_snapshot_ahead_of_the_ledger_is_refused() -> None:
+    """A ledger that lost facts is not built upon, whatever the snapshot says."""
+    ledger, store = await upstream(9), MemoryStore()
+    await run_lane(aggregator(), ledger, store, until=9, epoch=1)
+    shorter = await upstream(9)
+    ports = Ports(ledger=shorter, store=store, clock=ManualClock(1))
+    with pytest.raises(GapError):
+        await LaneRunner(aggregator(), LANE, QuietShell(), ports, Epoch(2)).recover()

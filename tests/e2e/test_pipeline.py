@@ -157,6 +157,25 @@ async def test_a_lost_answer_is_not_a_second_order(tmp_path: Path) -> None:
         assert await stack.of(OrderAccepted) == []
 
 
+async def test_a_garbage_frame_is_kept_with_its_reason_and_disturbs_nothing(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as stack:
+        market = await open_market(stack)
+        await stack.admin("faults", {"garbage_frames": 2})
+        await leader_trades(stack, market, "BUY", "100")
+
+        async def copied() -> bool:
+            held = (await stack.believed()).get(market["tokens"][0], 0)
+            return held > 0 and await stack.in_step()
+
+        await eventually(copied, deadline_s=30)
+        kept = await stack.client.jetstream().get_last_msg("DEAD_LETTERS", "deadletter.ingester.00")
+        assert kept.headers
+        assert kept.headers["Driftless-Source"] == "activity stream"
+        assert kept.headers["Driftless-Reason"]
+
+
 SERVICES = ["ingester", "aggregator", "risk", "executor", "reconciler"]
 
 
