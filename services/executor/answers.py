@@ -199,13 +199,16 @@ def moved(fact: Fact) -> int:
 def missing(
     policy: Policy, state: State, order: Order | None, message: Missing, now_ns: int
 ) -> list[Fact]:
-    """Give an order up as never placed: asked often enough, and past its time to live."""
-    if order is None or order.phase == "closed" or order.filled:
+    """Give an order up that the venue does not know: asked often enough, past its time to live.
+
+    One without any execution was never placed; of one with some, no more can come.
+    """
+    if order is None or order.phase == "closed":
         return []
     if message.attempts < policy.lookup_attempts or now_ns <= order.expires_ns:
         return []
-    failed = any(fill.order == order.order for fill in state.fills.values())
-    return [_closed(order, "killed" if failed else "never_placed", "", now_ns)]
+    executed = any(fill.order == order.order for fill in state.fills.values())
+    return [_closed(order, "killed" if executed else "never_placed", "", now_ns)]
 
 
 def _closed(

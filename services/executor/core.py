@@ -169,13 +169,13 @@ def _correct(state: State, fact: PositionCorrected) -> None:
 
 def _drop_empty(state: State, now_ns: int) -> None:
     """Drop the tokens long empty: before that, when they moved excuses a venue that lags."""
-    unsettled = {state.orders[fill.order].token for fill in state.fills.values()}
+    referred = {state.orders[fill.order].token for fill in state.fills.values()}
     state.holdings = {
         token: holding
         for token, holding in state.holdings.items()
         if holding.position.shares
         or holding.position.realised
-        or token in unsettled
+        or token in referred
         or now_ns - holding.changed_ns < _EMPTY_KEPT_NS
     }
 

@@ -225,7 +225,7 @@ class Shell(QuietShell[State]):
             except VenueError as e:
                 log(_logger, logging.WARNING, "lookup_failed", order=order, reason=str(e))
             else:
-                missing = missing + 1 if report is None and not fills else 0
+                missing = missing + 1 if report is None else 0
                 for message in self._said_of(order, report, fills, missing):
                     await self._lane.submit(message)
         del self._nudges[order]
@@ -235,7 +235,7 @@ class Shell(QuietShell[State]):
     ) -> list[Any]:
         if report is not None:
             return [Reported(report=report, fills=tuple(fills))]
-        return [*fills] or [Missing(order=order, attempts=missing)]
+        return [*fills, Missing(order=order, attempts=missing)]
 
     def _is_open(self, order: OrderHash) -> bool:
         known = self._state.orders.get(order)

@@ -37,6 +37,7 @@ CONDITION = ConditionId("0x" + "c0" * 32)
 YES, NO = TokenId("11"), TokenId("12")
 START_NS = 1_800_000_000 * NS_PER_S
 SHARE = 1_000_000
+TEN, HUNDRED = Shares(10 * SHARE), Shares(100 * SHARE)
 
 
 def price(cents: int) -> Price:
@@ -72,7 +73,7 @@ def market(*, fee_rate: int = 0) -> Market:
     )
 
 
-def book(*, token: TokenId = YES, seen_ns: int = START_NS, size: Shares = shares(100)) -> Book:
+def book(*, token: TokenId = YES, seen_ns: int = START_NS, size: Shares = HUNDRED) -> Book:
     return Book(
         token=token,
         condition=CONDITION,
@@ -88,7 +89,7 @@ def approval(
     *,
     token: TokenId = YES,
     side: Side = "BUY",
-    size: Shares = shares(10),
+    size: Shares = TEN,
     limit: Price | None = None,
     reduces: bool = False,
     fee_rate: int = 0,
@@ -143,7 +144,7 @@ def fill(
     trade: str = "t1",
     settlement: Settlement = "MATCHED",
     *,
-    size: Shares = shares(10),
+    size: Shares = TEN,
     at: Price | None = None,
     taker: bool = True,
 ) -> OwnFill:

@@ -8,7 +8,7 @@ import pytest
 
 from services.executor.core import decide, evolve
 from services.executor.shell import _unsettled
-from services.executor.state import Attempt, Draft, Order, Policy, State, fill_key
+from services.executor.state import Attempt, Draft, Order, State, fill_key
 from shared.domain.ids import OrderHash
 from shared.domain.market import fee_up
 from shared.domain.messages import (
@@ -78,9 +78,7 @@ def test_the_same_approval_gives_the_same_draft_and_hash_on_any_book_at_any_time
     rules = msgspec.structs.replace(policy(), hash_of=hash_of)
     late = START_NS + NS_PER_S
     (one,) = decide(rules, State(), attempt(), START_NS)
-    (two,) = decide(
-        rules, State(), attempt(fresh=book(seen_ns=late, size=shares(3))), late
-    )
+    (two,) = decide(rules, State(), attempt(fresh=book(seen_ns=late, size=shares(3))), late)
     assert isinstance(one, OrderPrepared)
     assert isinstance(two, OrderPrepared)
     assert drafts[0] == drafts[1]
@@ -438,7 +436,7 @@ def test_a_report_of_an_unknown_order_says_nothing() -> None:
 def test_an_order_was_never_placed_only_after_enough_lookups_and_past_its_expiry(
     attempts: int,
     past_ns: int,
-    closes: bool,  # noqa: FBT001 - a column of the table
+    closes: bool,
 ) -> None:
     state = State()
     order = prepared(state)
@@ -448,11 +446,14 @@ def test_an_order_was_never_placed_only_after_enough_lookups_and_past_its_expiry
     assert (state == State()) == closes
 
 
-def test_an_order_with_fills_is_not_given_up() -> None:
+def test_an_order_the_venue_forgot_is_closed_with_what_it_filled() -> None:
+    """No more can come of it: left open, it would keep its token busy for ever."""
     state = State()
     order = prepared(state)
     step(state, fill(order, size=shares(1)))
-    assert step(state, missing(order, 99), order.expires_ns + HOUR_NS) == []
+    assert step(state, missing(order, 99), order.expires_ns) == []
+    closed = only(step(state, missing(order, 99), order.expires_ns + 1), OrderClosed)
+    assert (closed.reason, closed.filled) == ("killed", shares(1))
 
 
 def test_an_order_whose_every_fill_failed_was_placed_all_the_same() -> None:
@@ -540,7 +541,7 @@ def test_an_empty_token_is_dropped_in_time_unless_a_fill_of_it_is_unsettled() ->
     assert set(state.holdings) == {YES, NO}
     prepare_at("fourth", START_NS + HOUR_NS)
     assert set(state.holdings) == {YES}
-    step(state, fill(yes, "z", "CONFIRMED"), START_NS + 1)
+    step(state, reported(yes, fill(yes, "z", "CONFIRMED")), START_NS + 1)
     prepare_at("fifth", START_NS + 3 * HOUR_NS)
     assert state.holdings == {}
 
@@ -598,5 +599,4 @@ def test_a_declined_approval_leaves_no_trace_in_the_state() -> None:
     state = State()
     fact = declined(state, Attempt(approval=approval(), book=None))
     assert fact.cause == approval().id
-    assert isinstance(policy(), Policy)
     assert state == State()
