@@ -63,6 +63,7 @@ class Track(msgspec.Struct, frozen=True, kw_only=True):
     yes: Shares = Shares(0)
     no: Shares = Shares(0)
     followed: Shares = Shares(0)  # exposure as of the last intent: dust stays in the difference
+    yes_price: Price = Price(0)  # of the last window; 0 before the first
     window: Window | None = None
 
     @property
@@ -148,6 +149,8 @@ def _counted(activity: LeaderFilled | LeaderActed, track: Track, now_ns: int) ->
 
 def _baseline(state: State, read: LeaderBaselineRead, now_ns: int) -> list[Fact]:
     """Take over what a leader held when we began to follow: it moves exposure, not intents."""
+    if read.id in state.counted:
+        return []
     return [
         FillCounted(
             id=content_id("fill_counted", read.id, condition),
@@ -173,13 +176,19 @@ def _closes_at_once(policy: Policy, track: Track) -> ClosedBy | None:
         return None
     before, after = track.followed, track.exposure
     change = abs(after - before)
-    if change < policy.dust:
+    if _is_dust(policy, track):
         return None
     average = _average(track.window)
     price = average if after > before else Price(MICRO - average)
     if cost_up(price, Shares(change)) >= policy.flush_usd:
         return "notional"
     return None
+
+
+def _is_dust(policy: Policy, track: Track) -> bool:
+    """Tell whether the net change is nothing to follow: less than dust, or none at all."""
+    change = abs(track.exposure - track.followed)
+    return change == 0 or change < policy.dust
 
 
 def _close_due(policies: Policies, state: State, now_ns: int) -> list[Fact]:
@@ -201,7 +210,7 @@ def _close_due(policies: Policies, state: State, now_ns: int) -> list[Fact]:
 
 def _reduces(policy: Policy, track: Track) -> bool:
     before, after = track.followed, track.exposure
-    if before == 0 or abs(after - before) < policy.dust:
+    if before == 0 or _is_dust(policy, track):
         return False
     return after * before < 0 or abs(after) < abs(before)
 
@@ -210,7 +219,7 @@ def _close(policy: Policy, track: Track, now_ns: int, reason: ClosedBy, cause: s
     window = track.window
     assert window is not None
     before, after = track.followed, track.exposure
-    if abs(after - before) < policy.dust:
+    if _is_dust(policy, track):
         return WindowNetted(
             id=content_id("window_netted", *window.fills),
             cause=cause,
@@ -256,8 +265,7 @@ def evolve(state: State, fact: Fact) -> None:
         case IntentFormed() | WindowNetted():
             key = track_key(fact.leader, fact.condition)
             followed = fact.after if isinstance(fact, IntentFormed) else fact.before
-            track = msgspec.structs.replace(state.tracks[key], followed=followed, window=None)
-            _keep(state, key, track)
+            _keep(state, key, _closed(state.tracks[key], followed))
         case _:
             raise AssertionError(f"not a fact of the aggregator: {fact}")
 
@@ -269,13 +277,25 @@ def _keep(state: State, key: str, track: Track) -> None:
         state.tracks[key] = track
 
 
+def _closed(track: Track, followed: Shares) -> Track:
+    assert track.window is not None
+    price = _average(track.window)
+    return msgspec.structs.replace(track, followed=followed, yes_price=price, window=None)
+
+
 def _with(track: Track, fact: FillCounted) -> Track:
-    """Return the track with an activity in its exposure and, if it traded, in its window."""
+    """Return the track with an activity in its exposure and, if it traded, in its window.
+
+    Half of a set may be seen sold before its split is: the sale alone is a deficit and no
+    exposure, so the split that makes it one opens a window, at the price of the last one.
+    """
     yes, no = Shares(track.yes + fact.yes), Shares(track.no + fact.no)
     if fact.baseline:
         return msgspec.structs.replace(track, yes=yes, no=no, followed=exposure_of(yes, no))
-    window = track.window
+    window, price = track.window, fact.yes_price
     moved = Shares(abs(fact.yes - fact.no))
+    if not moved and window is None and track.yes_price:
+        moved, price = Shares(abs(exposure_of(yes, no) - track.exposure)), track.yes_price
     if moved:
         old = window or Window(
             fills=(),
@@ -291,7 +311,7 @@ def _with(track: Track, fact: FillCounted) -> Track:
         window = Window(
             fills=(*old.fills, fact.cause),
             root=old.root,
-            weight=old.weight + moved * fact.yes_price,
+            weight=old.weight + moved * price,
             shares=Shares(old.shares + moved),
             notional=Usd(old.notional + fact.notional),
             opened_venue_ns=min(old.opened_venue_ns, fact.venue_ns),

@@ -5,7 +5,16 @@ from typing import Final
 import msgspec
 
 from services.risk import booking, regime, steps
-from services.risk.state import Policy, Reconsider, Reservation, Review, State, held_of, key_of
+from services.risk.state import (
+    NEVER_NS,
+    Policy,
+    Reconsider,
+    Reservation,
+    Review,
+    State,
+    held_of,
+    key_of,
+)
 from shared.domain.messages import (
     Fact,
     FillSettled,
@@ -56,7 +65,9 @@ def evolve(state: State, fact: Fact) -> None:
     """Apply one of risk's own facts."""
     match fact:
         case TargetSet():
-            state.targets[key_of(fact.leader, fact.condition)] = steps.target_from(fact)
+            key = key_of(fact.leader, fact.condition)
+            state.targets[key] = steps.target_from(fact)
+            _forget(state, key)
         case TargetExpired():
             _settle_target(state, key_of(fact.leader, fact.condition), fact.held)
         case OrderApproved():
@@ -74,12 +85,19 @@ def evolve(state: State, fact: Fact) -> None:
 
 
 def _settle_target(state: State, key: str, target: Shares) -> None:
-    """Move a target to what is held; one that wants and holds nothing is forgotten."""
+    """Move a target to what is held."""
     old = state.targets[key]
-    if target == 0 and key not in state.held:
+    state.targets[key] = msgspec.structs.replace(old, target=target, last_reason="")
+    _forget(state, key)
+
+
+def _forget(state: State, key: str) -> None:
+    """Drop a target that wants nothing, where nothing is held and nothing in flight."""
+    target = state.targets.get(key)
+    if target is None or target.target or key in state.held:
+        return
+    if not any(key_of(r.leader, r.condition) == key for r in state.reserved.values()):
         del state.targets[key]
-    else:
-        state.targets[key] = msgspec.structs.replace(old, target=target, last_reason="")
 
 
 def _reserve(state: State, fact: OrderApproved) -> None:
@@ -123,10 +141,10 @@ def _hold(state: State, fact: HoldingChanged) -> None:
     held = msgspec.structs.replace(held, **{"yes" if fact.outcome == 0 else "no": new})
     if held.yes.shares == held.no.shares == 0:
         state.held.pop(key, None)
-        if key in state.targets and state.targets[key].target == 0:
-            del state.targets[key]
+        _forget(state, key)
     else:
         state.held[key] = held
+    _look_again(state, key)
     if fact.approval in state.reserved:
         reservation = state.reserved[fact.approval]
         moved = fact.shares if reservation.side == "BUY" else -fact.shares
@@ -138,6 +156,13 @@ def _hold(state: State, fact: HoldingChanged) -> None:
     state.day = day
 
 
+def _look_again(state: State, key: str) -> None:
+    """Let a gap that was too small to trade be judged anew: what is held has changed."""
+    target = state.targets.get(key)
+    if target is not None and target.retry_ns == NEVER_NS:
+        state.targets[key] = msgspec.structs.replace(target, retry_ns=0, last_reason="")
+
+
 def _release(state: State, fact: ReservationEnded) -> None:
     state.reserved.pop(fact.approval, None)
     key = key_of(fact.leader, fact.condition)
@@ -146,6 +171,10 @@ def _release(state: State, fact: ReservationEnded) -> None:
         state.targets[key] = msgspec.structs.replace(
             state.targets[key], retry_ns=fact.retry_ns, failures=failures
         )
+        _forget(state, key)
+    markets = {held.condition for held in state.held.values()}
+    markets |= {reserved.condition for reserved in state.reserved.values()}
+    state.events = {at: event for at, event in state.events.items() if at in markets}
     if fact.reason.startswith("rejected"):
         state.rejects = [*state.rejects, fact.ts_ns][-_REJECTS_KEPT:]
 

@@ -23,7 +23,7 @@ def by_command(state: State, command: HaltTrading | ResumeTrading, regime: Regim
 
 
 def by_rules(policy: Policy, state: State, request: Reconsider) -> list[Fact]:
-    """Enter reduce-only when drift or rejections pass their limit; leave at half of it."""
+    """Enter reduce-only when drift or rejections pass a limit; leave when both are at half."""
     since_ns = request.now_ns - policy.rejects_window_ns
     rejects = sum(1 for at in state.rejects if at >= since_ns)
     if state.regime == "normal":
@@ -32,11 +32,8 @@ def by_rules(policy: Policy, state: State, request: Reconsider) -> list[Fact]:
         if rejects >= policy.rejects_max:
             return [_changed(state, request, "reduce_only", "rejects")]
         return []
-    calm = {
-        "drift": request.drift_usd * 2 <= policy.drift_usd_max,
-        "rejects": rejects * 2 <= policy.rejects_max,
-    }
-    if calm.get(state.regime_reason, False):
+    calm = request.drift_usd * 2 <= policy.drift_usd_max and rejects * 2 <= policy.rejects_max
+    if calm and state.regime_reason in ("drift", "rejects"):
         return [_changed(state, request, "normal", state.regime_reason + " over")]
     return []
 

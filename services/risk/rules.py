@@ -61,7 +61,7 @@ Rule = Callable[[Case], Verdict]
 
 
 def limit_price(case: Case) -> Price:
-    """Return the price bound: slippage from the best price, and for entries the leader's price."""
+    """Return the price bound: slippage from the best; for entries the leader's price, the band."""
     tick = case.market.tick
     if case.side == "BUY":
         best = case.book.best_ask
@@ -69,7 +69,8 @@ def limit_price(case: Case) -> Price:
             return Price(0)
         slipped = best + best * case.policy.slippage_bps_max // BPS
         moved = case.leader_price + case.leader_price * case.policy.price_moved_bps_max // BPS
-        limit = min(floor_to(min(slipped, moved), tick), MICRO - tick)
+        dearest = min(slipped, moved, case.policy.price_max)
+        limit = min(floor_to(dearest, tick), MICRO - tick)
         whole_cents = floor_to(limit, CENT)  # a buy spends whole cents: finer prices need big sizes
         return Price(whole_cents if whole_cents >= best else limit)
     best = case.book.best_bid

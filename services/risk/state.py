@@ -8,8 +8,8 @@ from shared.domain.book import Book
 from shared.domain.ids import ConditionId, TokenId, Wallet
 from shared.domain.market import Market, Side
 from shared.domain.messages import IntentFormed, Regime
-from shared.domain.positions import Position
-from shared.domain.units import Bps, Price, Shares, Usd, scale_down
+from shared.domain.positions import Position, exposure
+from shared.domain.units import NS_PER_S, Bps, Price, Shares, Usd, scale_down
 from shared.domain.views import AccountView
 
 UNATTRIBUTED: Final = Wallet("0x" + "0" * 40)  # holds what no leader caused: trades by hand
@@ -81,11 +81,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def net(self) -> Shares:
-        return Shares(self.yes.shares - self.no.shares)
+        """Return signed YES-equivalents; a deficit is drift to correct, not a short to trade."""
+        return exposure(Shares(max(self.yes.shares, 0)), Shares(max(self.no.shares, 0)))
 
     @property
     def cost(self) -> Usd:
-        return Usd(self.yes.cost + self.no.cost)
+        """Return the dollars at risk; what was taken back beyond its cost frees no other limit."""
+        return Usd(max(self.yes.cost, 0) + max(self.no.cost, 0))
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,15 +170,23 @@ def gap(state: State, target: Target) -> Shares:
 
 
 def due(state: State, dust: Shares, now_ns: int) -> list[str]:
-    """Return the targets to act on now: open gaps whose market has no order in flight."""
+    """Return the targets to act on now: open gaps whose market has no order in flight.
+
+    Those not refused yet come first, the refused in turns: a caller who looks at a few at a time
+    looks at each of them in the end.
+    """
     busy = {r.condition for r in state.reserved.values()}
-    return [
+    found = [
         key
         for key, target in state.targets.items()
         if target.retry_ns <= now_ns
         and target.condition not in busy
         and abs(gap(state, target)) >= dust
     ]
+    refused = [key for key in found if state.targets[key].last_reason]
+    turn = now_ns // NS_PER_S % max(1, len(refused))
+    new = [key for key in found if not state.targets[key].last_reason]
+    return [*new, *refused[turn:], *refused[:turn]]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

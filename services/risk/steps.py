@@ -31,7 +31,7 @@ from shared.domain.messages import (
     TargetSet,
     Verdict,
 )
-from shared.domain.units import MICRO, NS_PER_S, Price, Shares, Usd
+from shared.domain.units import MICRO, NS_PER_S, ZERO_SHARES, Price, Shares, Usd
 
 DAY_NS: Final = 86_400 * NS_PER_S
 # A refusal for these reasons is not tried again for the same target: time does not mend it.
@@ -46,8 +46,9 @@ _FINAL: Final = frozenset(
 
 def follow(policy: Policy, state: State, request: Review, now_ns: int) -> list[Fact]:
     intent = request.intent
-    held = state.targets.get(key_of(intent.leader, intent.condition))
-    before = held.target if held else held_of(state, intent.leader, intent.condition).net
+    old = state.targets.get(key_of(intent.leader, intent.condition))
+    before = old.target if old else held_of(state, intent.leader, intent.condition).net
+    wanted = desired(policy, intent, before)
     fact = TargetSet(
         id=content_id("target_set", intent.id),
         cause=intent.id,
@@ -56,15 +57,22 @@ def follow(policy: Policy, state: State, request: Review, now_ns: int) -> list[F
         leader=intent.leader,
         condition=intent.condition,
         before=before,
-        target=desired(policy, intent, before),
+        target=wanted,
         yes_price=intent.yes_price,
         venue_ns=intent.venue_ns,
-        expires_ns=now_ns + policy.entry_age_ns_max,
+        expires_ns=_expiry(policy, old, before, wanted, now_ns),
     )
     target = target_from(fact)
     busy = any(r.condition == intent.condition for r in state.reserved.values())
     step = [] if busy else _step(policy, state, target, request.view, now_ns)
     return [fact, *step]
+
+
+def _expiry(policy: Policy, old: Target | None, before: Shares, wanted: Shares, now_ns: int) -> int:
+    """Return until when to enter; what he gave up renews no entry that is still to be made."""
+    if before * wanted < 0 or abs(wanted) > abs(before):
+        return now_ns + policy.entry_age_ns_max
+    return old.expires_ns if old else now_ns
 
 
 def target_from(fact: TargetSet) -> Target:
@@ -83,6 +91,8 @@ def target_from(fact: TargetSet) -> Target:
 def reconsider(policy: Policy, state: State, request: Reconsider) -> list[Fact]:
     """Act on open gaps; at most one order at a time, for the next must see it reserved."""
     facts = regime.by_rules(policy, state, request)
+    if facts:
+        return facts  # what comes next must be judged under the regime that begins here
     for key, view in request.views.items():
         target = state.targets.get(key)
         if target is None:
@@ -99,7 +109,8 @@ def _step(policy: Policy, state: State, target: Target, view: View, now_ns: int)
     if abs(open_gap) < policy.dust:
         return []
     held = held_of(state, target.leader, target.condition)
-    outcome, side, size = _towards(held, open_gap)
+    least = view.market.size_min if view.market else ZERO_SHARES
+    outcome, side, size = _towards(held, open_gap, least)
     if side == "BUY" and now_ns > target.expires_ns:
         return [_expired(state, target, now_ns)]
     size = _whole_exit(target, held, outcome, side, size, view)
@@ -112,15 +123,17 @@ def _step(policy: Policy, state: State, target: Target, view: View, now_ns: int)
     return [_approved(policy, target, case, verdicts, now_ns)]
 
 
-def _towards(held: Held, open_gap: Shares) -> tuple[Literal[0, 1], Side, Shares]:
-    """Return the outcome, side and size that close a gap: first sell what stands against it."""
-    if open_gap > 0:
-        if held.no.shares > 0:
-            return 1, "SELL", Shares(min(open_gap, held.no.shares))
-        return 0, "BUY", open_gap
-    if held.yes.shares > 0:
-        return 0, "SELL", Shares(min(-open_gap, held.yes.shares))
-    return 1, "BUY", Shares(-open_gap)
+def _towards(held: Held, open_gap: Shares, least: Shares) -> tuple[Literal[0, 1], Side, Shares]:
+    """Return the outcome, side and size that close a gap: first sell what stands against it.
+
+    Less than the venue trades cannot be sold, and must not stand in the way of a flip: bought
+    against, it becomes complete sets, which are cash.
+    """
+    size = Shares(abs(open_gap))
+    against = held.no.shares if open_gap > 0 else held.yes.shares
+    if against > 0 and (size <= against or against >= least):
+        return (1 if open_gap > 0 else 0), "SELL", Shares(min(size, against))
+    return (0 if open_gap > 0 else 1), "BUY", size
 
 
 def _whole_exit(
@@ -220,7 +233,8 @@ def _refused(
     last, (side, size) = verdicts[-1], order
     if target.last_reason == last.reason:
         return []
-    waits_for_more = last.reason == "BELOW_MINIMUM"  # dust grows with the next intent
+    trimmed = any(verdict.outcome == "trim" for verdict in verdicts)
+    waits_for_more = last.reason == "BELOW_MINIMUM" and not trimmed  # dust grows with intents
     final = last.reason in _FINAL and side == "BUY"
     return [
         OrderRefused(
@@ -247,7 +261,7 @@ def _refused(
 
 def _expired(state: State, target: Target, now_ns: int) -> TargetExpired:
     return TargetExpired(
-        id=content_id("target_expired", target.cause, target.attempts),
+        id=content_id("target_expired", target.cause, target.attempts, now_ns),
         cause=target.cause,
         root=target.root,
         ts_ns=now_ns,

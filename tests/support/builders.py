@@ -6,9 +6,9 @@ from typing import Literal
 from shared.domain.book import Book, Level
 from shared.domain.ids import ConditionId, TokenId, TxHash, Wallet, content_id
 from shared.domain.market import Market, Side
-from shared.domain.messages import LeaderActed, LeaderBaselineRead, LeaderFilled
+from shared.domain.messages import FillCounted, LeaderActed, LeaderBaselineRead, LeaderFilled
 from shared.domain.observations import Activity
-from shared.domain.units import MICRO, NS_PER_S, Price, Shares
+from shared.domain.units import MICRO, NS_PER_S, ZERO_SHARES, Price, Shares, Usd
 
 T0_S = 1_790_000_000
 T0_NS = T0_S * NS_PER_S
@@ -177,4 +177,23 @@ def a_baseline(
         rows=tuple(rows),
         through_s=through_s,
         kept_s=kept_s,
+    )
+
+
+def a_count(*, yes: Shares = TEN, no: Shares = ZERO_SHARES, baseline: bool = False) -> FillCounted:
+    """Return a change of ``LEADER``'s exposure."""
+    id_ = content_id("leader_filled", 0)
+    return FillCounted(
+        id=content_id("fill_counted", id_),
+        cause=id_,
+        root=id_,
+        ts_ns=T0_NS,
+        leader=LEADER,
+        condition=CONDITION,
+        yes=yes,
+        no=no,
+        notional=Usd(5 * MICRO),
+        yes_price=HALF,
+        venue_ns=T0_NS,
+        baseline=baseline,
     )

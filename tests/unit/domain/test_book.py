@@ -11,7 +11,7 @@ from shared.domain.market import Side
 from shared.domain.units import MICRO, Price, Shares
 from tests.support.builders import a_book, cents, level, shares
 
-law = settings(max_examples=100)
+law = settings(max_examples=100, deadline=None)
 sides = st.sampled_from(("BUY", "SELL"))
 limits = st.integers(1, MICRO - 1).map(Price)
 
@@ -22,6 +22,14 @@ def books(draw: st.DrawFn) -> Book:
     levels = [(Price(p), Shares(draw(st.integers(1, 10**9)))) for p in prices]
     split = draw(st.integers(0, len(levels)))
     return a_book(bids=levels[:split][::-1], asks=levels[split:])
+
+
+@st.composite
+def books_with_limits(draw: st.DrawFn) -> tuple[Book, Price]:
+    """Return a book and a limit: often the price of one of its levels."""
+    book = draw(books())
+    levels = [price for price, _ in (*book.bids, *book.asks)]
+    return book, draw(st.one_of(limits, st.sampled_from(levels)) if levels else limits)
 
 
 def takeable(book: Book, side: Side, limit: Price) -> list[Level]:
@@ -74,6 +82,14 @@ def test_a_sale_takes_the_bids_from_the_best_down() -> None:
     assert taken.worst == cents(49)
 
 
+def test_a_walk_takes_what_stands_at_the_limit_itself() -> None:
+    book = a_book(bids=[level(50, 10), level(49, 10)], asks=[level(51, 10), level(52, 10)])
+    cases: tuple[tuple[Side, int, int], ...] = (("BUY", 51, 50), ("SELL", 50, 51))
+    for side, limit, worse in cases:
+        assert walk(book, side, shares(15), cents(limit)).filled == shares(10)
+        assert walk(book, side, shares(15), cents(worse)).filled == 0
+
+
 @pytest.mark.parametrize("side", ["BUY", "SELL"])
 def test_nothing_within_the_limit_is_a_walk_of_nothing(side: Side) -> None:
     book = a_book(bids=[level(40, 1)], asks=[level(60, 1)])
@@ -82,10 +98,11 @@ def test_nothing_within_the_limit_is_a_walk_of_nothing(side: Side) -> None:
 
 
 @law
-@given(books(), sides, st.integers(0, 10**10).map(Shares), limits)
+@given(books_with_limits(), sides, st.integers(0, 10**10).map(Shares))
 def test_a_walk_takes_what_is_there_and_nothing_beyond_the_limit(
-    book: Book, side: Side, size: Shares, limit: Price
+    limited: tuple[Book, Price], side: Side, size: Shares
 ) -> None:
+    book, limit = limited
     taken = walk(book, side, size, limit)
     assert taken.filled == min(size, depth_within(book, side, limit))
     assert (taken.worst is None) == (taken.average is None) == (taken.filled == 0)
@@ -95,10 +112,11 @@ def test_a_walk_takes_what_is_there_and_nothing_beyond_the_limit(
 
 
 @law
-@given(books(), sides, st.integers(0, 10**10).map(Shares), limits)
+@given(books_with_limits(), sides, st.integers(0, 10**10).map(Shares))
 def test_the_dollars_of_a_walk_are_its_levels_rounded_against_us(
-    book: Book, side: Side, size: Shares, limit: Price
+    limited: tuple[Book, Price], side: Side, size: Shares
 ) -> None:
+    book, limit = limited
     left, exact = int(size), Fraction(0)
     for price, available in takeable(book, side, limit):
         exact += Fraction(price * min(left, available), MICRO)
@@ -114,10 +132,11 @@ def test_the_dollars_of_a_walk_are_its_levels_rounded_against_us(
 
 
 @law
-@given(books(), sides, limits)
+@given(books_with_limits(), sides)
 def test_depth_is_the_sum_of_the_levels_within_the_limit(
-    book: Book, side: Side, limit: Price
+    limited: tuple[Book, Price], side: Side
 ) -> None:
+    book, limit = limited
     assert depth_within(book, side, limit) == sum(s for _, s in takeable(book, side, limit))
 
 

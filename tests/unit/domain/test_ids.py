@@ -31,7 +31,7 @@ def test_a_partition_is_fnv_1a_32_modulo_the_partitions(key: str, digest: int) -
     assert partition_of(key, 1) == 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.text())
 def test_a_partition_is_one_of_the_partitions(key: str) -> None:
     assert 0 <= partition_of(key) < PARTITIONS
@@ -114,7 +114,7 @@ def test_a_content_id_is_the_same_for_ever() -> None:
 parts = st.lists(st.one_of(st.text(max_size=5), st.integers(-5, 5)), max_size=4)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(parts, parts)
 def test_content_ids_differ_where_any_part_differs(
     left: list[str | int], right: list[str | int]

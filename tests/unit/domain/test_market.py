@@ -13,7 +13,7 @@ from shared.domain.market import CENT, SIZE_STEP, Side, fee_up, price_is_on_grid
 from shared.domain.units import MICRO, Price, Shares
 from tests.support.builders import NO, YES, a_market, cents, shares
 
-law = settings(max_examples=100)
+law = settings(max_examples=100, deadline=None)
 sides = st.sampled_from(("BUY", "SELL"))
 sizes = st.integers(0, 10**11).map(Shares)
 

@@ -27,7 +27,7 @@ from shared.domain.units import (
 
 prices = st.integers(1, MICRO - 1).map(Price)
 sizes = st.integers(1, 10**14).map(Shares)
-law = settings(max_examples=100)
+law = settings(max_examples=100, deadline=None)
 
 
 @pytest.mark.parametrize(

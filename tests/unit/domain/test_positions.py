@@ -15,7 +15,7 @@ from shared.domain.positions import (
 from shared.domain.units import MICRO, Shares, Usd
 from tests.support.builders import shares
 
-law = settings(max_examples=100)
+law = settings(max_examples=100, deadline=None)
 
 
 def a_buy(size: float, usd: int, fee: int = 0) -> Execution:

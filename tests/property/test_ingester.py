@@ -1,0 +1,207 @@
+"""Whatever the stream drops, repeats or reorders, each thing a leader did is said exactly once."""
+
+from collections import Counter
+from typing import Literal
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.ingester import core
+from services.ingester.core import Baseline, Policy, RestRows, State, StreamRow
+from shared.domain.ids import Wallet
+from shared.domain.messages import ActivityRead, Fact, LeaderActed, LeaderFilled
+from shared.domain.observations import Activity
+from shared.domain.units import MICRO, NS_PER_S, Price, Shares
+from shared.runtime.runner import encode_state
+from tests.support.builders import LEADER, OTHER_LEADER, T0_S, a_trade, an_action
+
+POLICY = Policy(overlap_s=120)
+LEADERS = (LEADER, OTHER_LEADER)
+HISTORY_S = 300  # the world is this old when we begin to follow
+END_S = 2_000
+
+law = settings(max_examples=150, deadline=None)
+
+
+class Live(msgspec.Struct):
+    """A core that runs: its state, and all it has said."""
+
+    state: State = msgspec.field(default_factory=State)
+    said: list[Fact] = []
+
+    def hear(self, message: object, now_s: int) -> list[Fact]:
+        before = encode_state(self.state)
+        facts = core.decide(POLICY, self.state, message, now_s * NS_PER_S)
+        assert encode_state(self.state) == before, "decide changed the state"
+        for fact in facts:
+            core.evolve(self.state, fact)
+        self.said += facts
+        return facts
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """What one leader did in one block; equal variants are identical rows."""
+
+    leader: int
+    at_s: int
+    index_delay_s: int  # REST shows it this much later
+    variants: tuple[int, ...]
+
+
+class Step(msgspec.Struct, frozen=True):
+    after_s: int
+    source: Literal["stream", "rest"]
+    pick: int  # which row or leader
+    apart_s: int  # the stream's stamp may differ from the block's
+
+
+transactions = st.builds(
+    Transaction,
+    leader=st.integers(0, 1),
+    at_s=st.integers(0, END_S - 400),
+    index_delay_s=st.integers(0, POLICY.overlap_s),
+    variants=st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple),
+)
+steps = st.lists(
+    st.builds(
+        Step,
+        after_s=st.integers(0, 90),
+        source=st.sampled_from(("stream", "stream", "rest")),
+        pick=st.integers(0, 1_000),
+        apart_s=st.integers(-5, 5),
+    ),
+    max_size=40,
+)
+worlds = st.lists(transactions, min_size=1, max_size=8)
+
+
+def rows_of(number: int, transaction: Transaction) -> list[Activity]:
+    leader, at_s = LEADERS[transaction.leader], T0_S + transaction.at_s
+    return [
+        an_action("MERGE", leader=leader, number=number, at_s=at_s)
+        if variant == 3
+        else a_trade(leader=leader, size=Shares((variant + 1) * MICRO), number=number, at_s=at_s)
+        for variant in transaction.variants
+    ]
+
+
+def shown(world: list[Transaction], leader: Wallet, from_s: int, now_s: int) -> list[Activity]:
+    """Return what REST answers now: the leader's indexed rows from a time on, oldest first."""
+    found = [
+        row
+        for number, transaction in enumerate(world)
+        if T0_S + transaction.at_s + transaction.index_delay_s <= now_s
+        for row in rows_of(number, transaction)
+        if row.wallet == leader and row.venue_ns >= from_s * NS_PER_S
+    ]
+    return sorted(found, key=lambda row: row.venue_ns)
+
+
+def begin(live: Live, world: list[Transaction]) -> Counter[tuple[Wallet, str]]:
+    """Begin to follow both leaders; return the rows their holdings already contain."""
+    now_s, inside = T0_S + HISTORY_S, Counter[tuple[Wallet, str]]()
+    for leader in LEADERS:
+        rows = shown(world, leader, T0_S - 60, now_s)
+        inside.update((leader, core.row_key(row)) for row in rows)
+        live.hear(
+            Baseline(
+                leader=leader,
+                holdings=(),
+                rows=tuple(rows),
+                from_s=T0_S - 60,
+                through_s=now_s,
+                seen_ns=now_s * NS_PER_S,
+            ),
+            now_s,
+        )
+    return inside
+
+
+def read(live: Live, world: list[Transaction], leader: Wallet, now_s: int) -> list[Fact]:
+    rows = shown(world, leader, core.read_from_s(live.state.leaders[leader], POLICY), now_s)
+    message = RestRows(leader=leader, rows=tuple(rows), through_s=now_s, seen_ns=now_s * NS_PER_S)
+    return live.hear(message, now_s)
+
+
+def stream(live: Live, world: list[Transaction], step: Step, now_s: int) -> list[Fact]:
+    """Push any row that happened: an old one, one pushed before, one that REST already showed."""
+    happened = [
+        row
+        for number, transaction in enumerate(world)
+        if HISTORY_S <= transaction.at_s <= now_s - T0_S
+        for row in rows_of(number, transaction)
+    ]
+    if not happened:
+        return []
+    row = happened[step.pick % len(happened)]
+    stamped = msgspec.structs.replace(
+        row,
+        venue_ns=row.venue_ns + step.apart_s * NS_PER_S,
+        price=None if row.price is None else Price(row.price + step.apart_s),
+    )
+    return live.hear(StreamRow(row=stamped, seen_ns=now_s * NS_PER_S), now_s)
+
+
+def run(world: list[Transaction], told: list[Step]) -> tuple[Live, set[tuple[Wallet, str, int]]]:
+    """Run to a last complete read; return the core and what it had to say."""
+    live, now_s = Live(), T0_S + HISTORY_S
+    inside = begin(live, world)
+    for step in told:
+        now_s = min(now_s + step.after_s, T0_S + END_S)
+        if step.source == "rest":
+            read(live, world, LEADERS[step.pick % 2], now_s)
+        else:
+            stream(live, world, step, now_s)
+    for leader in LEADERS:
+        read(live, world, leader, T0_S + END_S)
+    happened = Counter(
+        (row.wallet, core.row_key(row))
+        for number, transaction in enumerate(world)
+        for row in rows_of(number, transaction)
+    )
+    due = {
+        (*name, ordinal)
+        for name, count in happened.items()
+        for ordinal in range(inside[name], count)
+    }
+    return live, due
+
+
+@law
+@given(worlds, steps)
+def test_each_row_and_ordinal_is_said_exactly_once(
+    world: list[Transaction], told: list[Step]
+) -> None:
+    live, due = run(world, told)
+    said = Counter(
+        (fact.leader, fact.row, fact.ordinal)
+        for fact in live.said
+        if isinstance(fact, LeaderFilled | LeaderActed)
+    )
+    assert set(said) == due
+    assert set(said.values()) <= {1}
+    assert len({fact.id for fact in live.said}) == len(live.said)
+
+
+@law
+@given(worlds, steps)
+def test_the_state_is_the_fold_of_what_was_said(world: list[Transaction], told: list[Step]) -> None:
+    live, _ = run(world, told)
+    folded = State()
+    for fact in live.said:
+        core.evolve(folded, fact)
+    assert encode_state(folded) == encode_state(live.state)
+
+
+@law
+@given(worlds, steps)
+def test_cursors_only_advance_and_reading_again_says_nothing(
+    world: list[Transaction], told: list[Step]
+) -> None:
+    live, _ = run(world, told)
+    for leader in LEADERS:
+        reads = [f for f in live.said if isinstance(f, ActivityRead) and f.leader == leader]
+        assert [f.through_s for f in reads] == sorted({f.through_s for f in reads})
+        assert [f.kept_s for f in reads] == sorted(f.kept_s for f in reads)
+        assert read(live, world, leader, T0_S + END_S) == []

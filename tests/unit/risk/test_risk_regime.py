@@ -1,0 +1,154 @@
+"""Trading is normal, reduce-only or halted: by rule with hysteresis, or by the operator."""
+
+from services.risk.core import evolve
+from services.risk.state import State, View
+from shared.domain.messages import OrderApproved, RegimeChanged
+from shared.domain.units import Usd
+from tests.support.risk_builders import (
+    NOW_NS,
+    approval_in,
+    cents,
+    closed,
+    execute,
+    halt,
+    holding,
+    intent,
+    kinds,
+    policy,
+    reconsider,
+    refusal_in,
+    resume,
+    review,
+    seconds,
+    shares,
+    step,
+    usd,
+    view,
+)
+
+
+def changed(state: State, drift: Usd, now_ns: int = NOW_NS) -> list[str]:
+    facts = step(state, reconsider(state, now_ns, drift_usd=drift), now_ns)
+    return [fact.regime for fact in facts if isinstance(fact, RegimeChanged)]
+
+
+def rejected(state: State, name: str, now_ns: int = NOW_NS) -> None:
+    formed = intent(0, 10, name=name)
+    approval = approval_in(step(state, review(formed, view(now_ns=now_ns)), now_ns))
+    step(state, closed(approval, shares(0), "rejected: balance"), now_ns)
+
+
+def test_drift_beyond_its_limit_stops_entries_until_half_of_it() -> None:
+    state = State()
+    assert changed(state, usd(50)) == []
+    assert changed(state, Usd(usd(50) + 1)) == ["reduce_only"]
+    assert changed(state, usd(100)) == []
+    assert changed(state, Usd(usd(25) + 1)) == []
+    assert (state.regime, state.regime_reason) == ("reduce_only", "drift")
+    assert changed(state, usd(25)) == ["normal"]
+    assert (state.regime, state.regime_reason) == ("normal", "drift over")
+
+
+def test_rejected_orders_within_the_window_stop_entries_until_half_of_them() -> None:
+    state = State()
+    for name in range(9):
+        rejected(state, str(name))
+    assert changed(state, Usd(0)) == []
+    rejected(state, "9", NOW_NS + seconds(30))
+    assert changed(state, Usd(0), NOW_NS + seconds(60)) == ["reduce_only"]
+    assert state.regime_reason == "rejects"
+    assert changed(state, Usd(0), NOW_NS + seconds(60)) == []
+    assert changed(state, Usd(0), NOW_NS + seconds(60) + 1) == ["normal"]
+
+
+def test_orders_that_ended_otherwise_are_no_rejections() -> None:
+    state = State()
+    for name in range(20):
+        approval = approval_in(step(state, review(intent(0, 10, name=str(name)))))
+        step(state, closed(approval, shares(0), "killed"))
+    assert state.rejects == []
+    assert changed(state, Usd(0)) == []
+
+
+def test_the_rejections_remembered_are_bounded() -> None:
+    state = State()
+    for name in range(105):
+        rejected(state, str(name))
+    assert len(state.rejects) == 100
+
+
+def test_entries_stay_stopped_until_every_rule_is_calm() -> None:
+    """Otherwise a storm of rejections would be traded into whenever drift ends."""
+    state = State()
+    assert changed(state, usd(60)) == ["reduce_only"]
+    state.rejects = [NOW_NS] * 10
+    assert changed(state, Usd(0)) == []
+    assert changed(state, Usd(0), NOW_NS + seconds(61)) == ["normal"]
+
+
+def test_no_entry_is_approved_in_the_decision_that_stops_entries() -> None:
+    state = State()
+    step(state, review(intent(0, 100), View()))
+    later = NOW_NS + seconds(1)
+    request = reconsider(state, later, drift_usd=usd(60))
+    assert request.views
+    assert kinds(step(state, request, later)) == ["RegimeChanged"]
+    refused = refusal_in(step(state, reconsider(state, later, drift_usd=usd(60)), later))
+    assert (refused.reason, refused.final) == ("REGIME_REDUCE_ONLY", True)
+
+
+def test_the_operator_halts_and_resumes_and_is_named() -> None:
+    state = State()
+    (fact,) = step(state, halt())
+    assert isinstance(fact, RegimeChanged)
+    assert (fact.before, fact.regime, fact.reason, fact.actor, fact.cause) == (
+        "normal", "halted", "operator: lunch", "me", "halt",
+    )  # fmt: skip
+    assert step(state, halt("again")) == []
+    assert refusal_in(step(state, review(intent(0, 100)))).reason == "REGIME_HALTED"
+    (fact,) = step(state, resume())
+    assert isinstance(fact, RegimeChanged)
+    assert (fact.before, fact.regime) == ("halted", "normal")
+    assert step(state, resume("again")) == []
+    assert approval_in(step(state, review(intent(0, 100, name="later")))).side == "BUY"
+
+
+def test_no_rule_ends_what_the_operator_began_even_if_he_named_it_so() -> None:
+    state = State()
+    step(state, halt())
+    assert changed(state, Usd(0)) == []
+    evolve(state, RegimeChanged(
+        id="x", cause="", root="x", ts_ns=0, before="halted", regime="halted",
+        reason="operator: drift", actor="me",
+    ))  # fmt: skip
+    assert changed(state, Usd(0)) == []
+    assert state.regime == "halted"
+
+
+def test_the_operator_may_halt_what_a_rule_has_reduced() -> None:
+    state = State()
+    changed(state, usd(60))
+    step(state, halt())
+    assert state.regime == "halted"
+    assert changed(state, Usd(0)) == []
+
+
+def test_exits_go_on_while_halted() -> None:
+    state = holding(20)
+    step(state, halt())
+    approval = approval_in(step(state, review(intent(20, 0))))
+    assert (approval.side, approval.size, approval.reduces) == ("SELL", shares(20), True)
+
+
+def test_the_loss_of_a_day_stops_the_entries_of_that_day() -> None:
+    rules = policy(daily_loss_usd_max=usd(2))
+    state = holding(20, rules=rules)
+    sale = approval_in(step(state, review(intent(20, 0)), rules=rules))
+    execute(state, sale, at=cents(40))
+    assert state.realised_today == usd(-2)
+    refused = refusal_in(step(state, review(intent(0, 100, name="again")), rules=rules))
+    assert (refused.reason, refused.actual, refused.limit) == ("DAILY_LOSS", usd(2), usd(2))
+    tomorrow = NOW_NS - NOW_NS % seconds(86_400) + seconds(86_400)
+    fresh = intent(0, 100, name="tomorrow", venue_ns=tomorrow)
+    facts = step(state, review(fresh, view(now_ns=tomorrow)), tomorrow, rules=rules)
+    assert isinstance(facts[-1], OrderApproved)
