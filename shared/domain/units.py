@@ -3,6 +3,7 @@
 Only rounding whose direction is named by who pays belongs here; no other module divides money.
 """
 
+import re
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final, NewType
 
@@ -19,12 +20,15 @@ DUST: Final = Shares(10_000)  # 0.01 share: the venue's size grid; nothing small
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,12})?", re.ASCII)
 _EXACT: Final = Context(prec=40, Emin=-40, Emax=40, traps=[InvalidOperation, Inexact])
 
 
 def parse_micro(text: str | Decimal) -> int:
     """Convert a decimal amount from the wire to micro-units, exactly, or raise ValueError."""
     try:
+        if isinstance(text, str) and not _NUMBER.fullmatch(text):
+            raise ValueError(text)  # Decimal alone would take "1_000", spaces and other digits
         amount = _EXACT.scaleb(_EXACT.create_decimal(text), 6)
         return int(_EXACT.to_integral_exact(amount))
     except (ArithmeticError, ValueError, OverflowError):

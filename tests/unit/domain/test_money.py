@@ -173,3 +173,9 @@ def test_grids_refuse_what_has_no_meaning(wrong: tuple[int, int]) -> None:
     for step_to in (floor_to, ceil_to):
         with pytest.raises(AssertionError):
             step_to(*wrong)
+
+
+@pytest.mark.parametrize("text", ["1_000", " 1", "1 ", "1\n", "１", "0x10", "", ".", "1e", "--1"])
+def test_only_a_plain_decimal_number_is_an_amount(text: str) -> None:
+    with pytest.raises(ValueError, match="whole number of micro-units"):
+        parse_micro(text)
