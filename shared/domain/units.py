@@ -21,18 +21,19 @@ NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,12})?", re.ASCII)
+_NOT_MICRO: Final = "not a whole number of micro-units: {!r}"
 _EXACT: Final = Context(prec=40, Emin=-40, Emax=40, traps=[InvalidOperation, Inexact])
 
 
 def parse_micro(text: str | Decimal) -> int:
     """Convert a decimal amount from the wire to micro-units, exactly, or raise ValueError."""
+    if isinstance(text, str) and not _NUMBER.fullmatch(text):  # Decimal alone takes "1_000"
+        raise ValueError(_NOT_MICRO.format(text[:60]))
     try:
-        if isinstance(text, str) and not _NUMBER.fullmatch(text):
-            raise ValueError(text)  # Decimal alone would take "1_000", spaces and other digits
         amount = _EXACT.scaleb(_EXACT.create_decimal(text), 6)
         return int(_EXACT.to_integral_exact(amount))
     except (ArithmeticError, ValueError, OverflowError):
-        raise ValueError(f"not a whole number of micro-units: {str(text)[:60]!r}") from None
+        raise ValueError(_NOT_MICRO.format(str(text)[:60])) from None
 
 
 def format_micro(amount: int) -> str:
