@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from services.ctl.servers import LocalServers
 from tests.support.servers import session_servers
+
+settings.register_profile("driftless", deadline=None)  # a busy machine refutes no law
+settings.load_profile("driftless")
 
 
 @pytest.fixture(scope="session")

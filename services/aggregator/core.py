@@ -129,7 +129,7 @@ def _counted(activity: LeaderFilled | LeaderActed, track: Track, now_ns: int) ->
             yes, no = -size, -size
         case LeaderActed(action="REDEEM"):
             yes, no, settles = -track.yes, -track.no, True  # the market is over: nothing to copy
-        case LeaderActed():
+        case _:
             pass  # a conversion moves several markets at once; their own rows tell what changed
     return FillCounted(
         id=content_id("fill_counted", activity.id),

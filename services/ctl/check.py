@@ -22,9 +22,9 @@ from services.ctl.figures import duration, json_text
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.session import connect_nats, connect_redis, find_place
 from shared.domain.units import NS_PER_MS, NS_PER_S
-from shared.runtime import bus
 from shared.runtime.config import Config, ConfigError
 from shared.runtime.secrets import PRIVATE_KEY, SecretError
+from shared.runtime.streams import STREAMS
 
 SKEW_WARN_MS: Final = 2_000
 SKEW_FAIL_MS: Final = 10_000  # fills would look too old, or from the future
@@ -111,7 +111,7 @@ async def _nats(config: Config, environ: Mapping[str, str]) -> list[Line]:
     client = await connect_nats(config, environ)
     try:
         lines = [Line(name="NATS", outcome="ok", found=config.nats.url)]
-        return lines + [await _stream(client, wanted) for wanted in bus.STREAMS]
+        return lines + [await _stream(client, wanted) for wanted in STREAMS]
     finally:
         await client.close()
 

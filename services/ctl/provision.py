@@ -8,6 +8,7 @@ from services.ctl.figures import json_text
 from services.ctl.options import ConfigOption, JsonOption
 from services.ctl.session import connect_nats, find_place
 from shared.runtime import bus
+from shared.runtime.streams import STREAMS
 
 
 def provision(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -33,5 +34,5 @@ async def _provision(config: Path | None, as_json: bool) -> None:
         raise AwayError("NATS runs without JetStream, or is not ready: see its log") from e
     finally:
         await client.close()
-    names = [stream["name"] for stream in bus.STREAMS]
+    names = [stream["name"] for stream in STREAMS]
     print(json_text({"streams": names}) if as_json else f"streams ready: {', '.join(names)}")

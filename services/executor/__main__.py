@@ -49,9 +49,7 @@ def build(context: Context) -> Built[State]:
         urls=urls_of(config),
         signer=signer,
         books=Books(context.store, context.client, context.ports.clock, deadline_s=deadline_s),
-        store=context.store,
         tracing=context.tracing,
-        deadline_s=config.venue.deadline_s,
     )
     return Built(
         service=service,

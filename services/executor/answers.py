@@ -29,7 +29,7 @@ from shared.domain.messages import (
     PositionCorrected,
 )
 from shared.domain.observations import OwnFill
-from shared.domain.units import Shares, Usd
+from shared.domain.units import ZERO_SHARES, Shares, Usd
 
 
 def answered(order: Order | None, message: Answered, now_ns: int) -> list[Fact]:
@@ -52,6 +52,9 @@ def answered(order: Order | None, message: Answered, now_ns: int) -> list[Fact]:
 def refused(order: Order | None, message: Refusal, now_ns: int) -> list[Fact]:
     if order is None or order.phase == "closed":
         return []
+    if order.filled:  # a killed order that filled all the same: REST will tell how much
+        said = Lost(order=order.order, reason=f"refused with fills: {message.reason}")
+        return lost(order, said, now_ns)
     rejected = OrderRejected(
         id=content_id("order_rejected", order.order),
         cause=content_id("order_prepared", order.order),
@@ -62,8 +65,6 @@ def refused(order: Order | None, message: Refusal, now_ns: int) -> list[Fact]:
         reason=message.reason,
         detail=message.detail,
     )
-    if order.filled:
-        return [rejected]  # a killed order that filled all the same: REST will tell how much
     return [rejected, _closed(order, f"rejected: {message.reason}", rejected.id, now_ns)]
 
 
@@ -228,7 +229,13 @@ def _closed(
 
 
 def corrected(state: State, drift: DriftFound, now_ns: int) -> list[Fact]:
-    if drift.id in state.corrected:
+    """Apply a drift once, and only to the belief it was measured against.
+
+    A fill booked since then may be the very difference: to correct it too would count it twice.
+    """
+    held = state.holdings.get(drift.token)
+    believed = held.position.shares if held else ZERO_SHARES
+    if drift.id in state.corrected or believed != drift.believed:
         return []
     return [
         PositionCorrected(

@@ -47,6 +47,7 @@ from shared.domain.units import NS_PER_S, Shares, Usd, cost_up, proceeds_down
 
 _CORRECTIONS_KEPT: Final = 200
 _EMPTY_KEPT_NS: Final = 3_600 * NS_PER_S
+_KILLED_KEPT_NS: Final = 120 * NS_PER_S
 
 
 def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
@@ -77,6 +78,7 @@ def evolve(state: State, fact: Fact) -> None:
     match fact:
         case OrderPrepared():
             state.orders[fact.order] = order_from(fact)
+            _drop_killed(state, fact.ts_ns)
             _drop_empty(state, fact.ts_ns)
         case OrderAccepted():
             _move(state, fact.order, phase="accepted")
@@ -87,7 +89,7 @@ def evolve(state: State, fact: Fact) -> None:
         case OrderFilled() | FillSettled():
             _apply(state, fact)
         case OrderClosed():
-            _move(state, fact.order, phase="closed")
+            _move(state, fact.order, phase="closed", closed_ns=fact.ts_ns)
             _forget(state, fact.order)
         case PositionCorrected():
             _correct(state, fact)
@@ -117,16 +119,10 @@ def _apply(state: State, fact: OrderFilled | FillSettled) -> None:
             holding, position=_after(holding.position, fact), changed_ns=fact.ts_ns
         )
     if RANK[fact.settlement] == TERMINAL:
-        if not moved:
-            _touch(state, fact)
-        _forget(state, fact.order)
-
-
-def _touch(state: State, fact: OrderFilled | FillSettled) -> None:
-    if fact.token in state.holdings:
         state.holdings[fact.token] = msgspec.structs.replace(
             state.holdings[fact.token], changed_ns=fact.ts_ns
         )
+        _forget(state, fact.order)
 
 
 def _holding(state: State, fact: OrderFilled | FillSettled | PositionCorrected) -> Holding:
@@ -181,10 +177,25 @@ def _drop_empty(state: State, now_ns: int) -> None:
 
 
 def _forget(state: State, order: OrderHash) -> None:
-    """Forget an order once it is closed and every fill of it is final: nothing refers to it."""
-    if state.orders[order].phase == "closed" and is_settled(state, order):
+    """Forget an order once it is closed and every fill of it is final: nothing refers to it.
+
+    One that closed without a fill is kept for a while: kills have been told of orders that filled
+    all the same, and a fill of a forgotten order is nobody's.
+    """
+    fills = [fill for fill in state.fills.values() if fill.order == order]
+    if state.orders[order].phase == "closed" and fills and is_settled(state, order):
         del state.orders[order]
         state.fills = {key: fill for key, fill in state.fills.items() if fill.order != order}
+
+
+def _drop_killed(state: State, now_ns: int) -> None:
+    """Drop the orders that closed without a fill, once none can still be told."""
+    filled = {fill.order for fill in state.fills.values()}
+    state.orders = {
+        name: order
+        for name, order in state.orders.items()
+        if order.phase != "closed" or name in filled or now_ns - order.closed_ns < _KILLED_KEPT_NS
+    }
 
 
 __all__ = ["Policy", "State", "decide", "evolve"]

@@ -48,13 +48,14 @@ from shared.polymarket.user_feed import UserFeed
 from shared.runtime.books import Books
 from shared.runtime.config import AccountConfig, ExecutorConfig
 from shared.runtime.logs import log
-from shared.runtime.ports import Store, StoreAwayError
+from shared.runtime.ports import StoreAwayError
 from shared.runtime.runner import LaneHandle, QuietShell
 from shared.runtime.telemetry import Tracing
 
 _FIRST_LOOK_S: Final = 0.05  # the answer to a marketable order is usually final at once
 _LOOKBACK_NS: Final = 60 * NS_PER_S  # before an order was prepared: the venue's clock may differ
 _START_RETRY_S: Final = 1.0
+_CANCELS_MAX: Final = 10
 _logger = logging.getLogger(__name__)
 
 
@@ -86,9 +87,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     urls: VenueUrls
     signer: Signer
     books: Books
-    store: Store
     tracing: Tracing
-    deadline_s: int
 
 
 class Shell(QuietShell[State]):
@@ -98,18 +97,27 @@ class Shell(QuietShell[State]):
         self._rng = random.Random()  # noqa: S311 - jitter
         self._nudges: dict[OrderHash, asyncio.Event] = {}
         self._ready = asyncio.Event()
+        self._account_view: AccountView | None = None
 
     # --- life -----------------------------------------------------------------------------
 
     async def start(self, state: State, lane: LaneHandle) -> None:
         """Log in, take up what was left open, and begin to listen."""
         self._state, self._lane, self._clock = state, lane, lane.clock
-        post = Patience(deadline_s=self._world.settings.post_deadline_s)
+        limit_s = self._world.settings.post_deadline_s
+        post = Patience(deadline_s=limit_s, attempt_s=limit_s)
         self._http = connect_http(rng=self._rng, patience=post)
         # Only what the log left open: an order prepared from now on is sent, not asked about.
         lane.spawn(self._run(open_orders(state)))
 
     async def _run(self, left_open: Sequence[Order]) -> None:
+        try:
+            await self._begin(left_open)
+            await self._poll()
+        finally:
+            await self._http.aclose()
+
+    async def _begin(self, left_open: Sequence[Order]) -> None:
         self._account = await self._log_in(self._http)
         self._venue = Venue(
             self._http, now_ns=self._clock.now_ns, account=self._account, urls=self._world.urls
@@ -118,9 +126,8 @@ class Shell(QuietShell[State]):
         for order in left_open:
             if order.phase == "prepared":
                 await self._lane.submit(Lost(order=order.order, reason="restarted"))
-            self._lane.spawn(self._follow(order.order, order.prepared_ns))
+            self._lane.spawn(self._follow(order.order, order.prepared_ns, order.expires_ns))
         self._lane.spawn(self._listen())
-        await self._poll()
 
     async def _log_in(self, http: Http) -> Account:
         """Derive the API credentials; until the venue answers, orders wait or expire."""
@@ -154,7 +161,11 @@ class Shell(QuietShell[State]):
                     book = None
                 return Attempt(approval=message, book=book)
             case OrphanFound(order=order):
-                self._lane.spawn(self._cancel(order))
+                if not self._is_open(order):  # we may know it by now
+                    self._lane.spawn(self._cancel(order))
+                return message
+            case AccountView():
+                self._account_view, self._lane.has_news = message, True
                 return message
             case _:
                 return message
@@ -169,11 +180,15 @@ class Shell(QuietShell[State]):
     async def _place(self, fact: OrderPrepared) -> None:
         """Send the order on record, once, and say what is now known of it."""
         await self._ready.wait()
+        if self._clock.now_ns() > fact.expires_ns:
+            late = Refusal(order=fact.order, reason="EXPIRED", detail="not sent in time")
+            await self._lane.submit(late)
+            return
         terms = terms_of(fact, self._world.account, self._signer_wallet)
         signed = self._world.signer.sign(terms, owner=self._account.credentials.api_key)
         assert signed.hash == fact.order, "the order on record is not the order signed"
         await self._lane.submit(await self._post(fact, signed))
-        await self._follow(fact.order, fact.ts_ns)
+        await self._follow(fact.order, fact.ts_ns, fact.expires_ns)
 
     async def _post(self, fact: OrderPrepared, signed: SignedOrder) -> Any:
         began_ns, status = self._clock.now_ns(), None
@@ -207,8 +222,13 @@ class Shell(QuietShell[State]):
             return Lost(order=fact.order, reason=f"refused with fills: {e.code}")
         return Refusal(order=fact.order, reason=str(e.code), detail=e.text)
 
-    async def _follow(self, order: OrderHash, prepared_ns: int) -> None:
-        """Ask for an order until nothing more can come of it."""
+    async def _follow(self, order: OrderHash, prepared_ns: int, expires_ns: int) -> None:
+        """Ask for an order until nothing more can come of it.
+
+        That the venue does not know it counts only once it cannot arrive any more: it is sent
+        before it expires, and is under way for at most a deadline, with us and again with them.
+        """
+        arrived_ns = expires_ns + 2 * self._world.settings.post_deadline_s * NS_PER_S
         nudge = self._nudges[order] = asyncio.Event()
         wait_s, missing = _FIRST_LOOK_S, 0
         longest_s = self._world.settings.lookup_interval_ms / 1_000
@@ -218,14 +238,17 @@ class Shell(QuietShell[State]):
                 async with asyncio.timeout(wait_s):
                     await nudge.wait()
             nudge.clear()
-            wait_s = min(longest_s, wait_s * 2)
+            wait_s, asked_ns = min(longest_s, wait_s * 2), self._clock.now_ns()
             try:
                 report = await self._venue.order(order)
                 fills = await self._missing_fills(report, order, prepared_ns)
             except VenueError as e:
                 log(_logger, logging.WARNING, "lookup_failed", order=order, reason=str(e))
             else:
-                missing = missing + 1 if report is None else 0
+                if report is not None:
+                    missing = 0
+                elif fills or asked_ns > arrived_ns:
+                    missing += 1
                 for message in self._said_of(order, report, fills, missing):
                     await self._lane.submit(message)
         del self._nudges[order]
@@ -257,12 +280,15 @@ class Shell(QuietShell[State]):
 
     async def _cancel(self, order: OrderHash) -> None:
         await self._ready.wait()
-        try:
-            answer = await self._venue.cancel(order)
-        except VenueError as e:
-            log(_logger, logging.WARNING, "cancel_failed", order=order, reason=str(e))
-        else:
-            log(_logger, logging.INFO, "orphan_cancelled", order=order, done=answer.canceled)
+        for tries in range(_CANCELS_MAX):
+            try:
+                answer = await self._venue.cancel(order)
+            except VenueError as e:
+                log(_logger, logging.WARNING, "cancel_failed", order=order, reason=str(e))
+                await asyncio.sleep(_START_RETRY_S * 2**tries)
+            else:
+                log(_logger, logging.INFO, "orphan_cancelled", order=order, done=answer.canceled)
+                return
 
     # --- feeds ----------------------------------------------------------------------------
 
@@ -295,12 +321,13 @@ class Shell(QuietShell[State]):
                 await self._poll_once()
             except VenueError as e:
                 log(_logger, logging.WARNING, "poll_failed", reason=str(e))
-            except StoreAwayError as e:
-                log(_logger, logging.WARNING, "store_away", reason=str(e))
             await asyncio.sleep(interval_s)
 
     async def _poll_once(self) -> None:
-        """Read fills first: an account view vouches that our fills were read before it."""
+        """Read fills first, and hand the account to the lane after them.
+
+        It is shown together with the positions that hold them: an account view vouches for those.
+        """
         now_ns = self._clock.now_ns()
         for fill in await self._venue.own_trades(after_s=self._read_from_s(now_ns)):
             if fill.order in self._state.orders:
@@ -311,13 +338,17 @@ class Shell(QuietShell[State]):
             closed_only=await self._venue.closed_only(),
             orders=tuple(await self._venue.open_orders()),
         )
-        await self._world.store.write_views({ACCOUNT: encode(view)})
+        await self._lane.submit(view)
 
     def _read_from_s(self, now_ns: int) -> int:
         """Return where to read fills from: an overlap, and every order not yet settled."""
         overlap_ns = self._world.settings.poll_overlap_s * NS_PER_S
-        orders = [order.prepared_ns - _LOOKBACK_NS for order in self._state.orders.values()]
-        return min([now_ns - overlap_ns, *orders]) // NS_PER_S
+        began = [
+            order.prepared_ns - _LOOKBACK_NS
+            for order in self._state.orders.values()
+            if order.phase != "closed" or order.filled
+        ]
+        return min([now_ns - overlap_ns, *began]) // NS_PER_S
 
     # --- views ----------------------------------------------------------------------------
 
@@ -339,7 +370,8 @@ class Shell(QuietShell[State]):
             ),
             orders=tuple(_open_view(order) for order in open_orders(state)),
         )
-        return {POSITIONS: encode(view)}
+        shown = {POSITIONS: encode(view)}
+        return shown | ({ACCOUNT: encode(self._account_view)} if self._account_view else {})
 
 
 def _unsettled(state: State, token: str) -> Shares:

@@ -65,6 +65,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     prepared_ns: int
     expires_ns: int
     filled: Shares = Shares(0)  # failed fills taken back
+    closed_ns: int = 0
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -47,6 +48,8 @@ from shared.runtime.ports import Store, StoreAwayError
 
 _KEPT_NS: Final = 120 * NS_PER_S  # a market stays of interest this long after the last reason
 _INTEREST_EVERY_S: Final = 1.0
+_RETRY_NS: Final = 5 * NS_PER_S  # before terms that could not be read are asked for again
+_LATE_NS: Final = 2 * NS_PER_S  # a frame this far behind the venue's own stamp is late
 _READS_AT_ONCE: Final = 4  # of books and terms over REST, whatever the streams ask for
 _MARKETS_MAX: Final = 2_000
 _logger = logging.getLogger(__name__)
@@ -86,7 +89,7 @@ class BookKeeper:
         self._settings, self._url = settings, market_ws
         self._markets: dict[ConditionId, Market] = {}
         self._wanted: dict[ConditionId, int] = {}
-        self._bookless: dict[ConditionId, int] = {}  # resolved or not open yet: until when
+        self._resting: dict[ConditionId, int] = {}  # no book, or no answer: left alone until when
         self._connections: list[_Connection] = []
         self._home: dict[TokenId, _Connection] = {}
         self._moved: dict[TokenId, Book] = {}
@@ -99,9 +102,9 @@ class BookKeeper:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await self._client.subscribe(REFRESH, queue="ingester", cb=self._serve)
         async with asyncio.TaskGroup() as group:
             self._group = group
+            await self._client.subscribe(REFRESH, queue="ingester", cb=self._take)
             group.create_task(self._flush())
             for _ in range(_READS_AT_ONCE):
                 group.create_task(self._read_asked())
@@ -110,7 +113,7 @@ class BookKeeper:
     def want(self, condition: ConditionId) -> None:
         """Say that a market matters now."""
         now_ns = self._clock.now_ns()
-        if now_ns >= self._bookless.get(condition, 0):
+        if now_ns >= self._resting.get(condition, 0):
             self._wanted[condition] = now_ns
 
     def trust(self) -> tuple[int, int]:
@@ -134,8 +137,11 @@ class BookKeeper:
                 market = self._markets.get(condition)
                 if now_ns - self._wanted[condition] > _KEPT_NS:
                     self._drop(condition)
-                elif market is None or self._is_old(market, now_ns):
-                    await self._load(condition)
+                elif condition in self._resting or not self._is_old(market, now_ns):
+                    continue
+                elif await self._load(condition) is None:
+                    self._resting[condition] = now_ns + _RETRY_NS
+            self._resting = {c: until for c, until in self._resting.items() if until > now_ns}
             await asyncio.sleep(_INTEREST_EVERY_S)
 
     async def _read_interest(self) -> None:
@@ -151,20 +157,23 @@ class BookKeeper:
                 if len(self._wanted) < _MARKETS_MAX:
                     self.want(line.condition)
 
-    def _is_old(self, market: Market, now_ns: int) -> bool:
+    def _is_old(self, market: Market | None, now_ns: int) -> bool:
+        if market is None:
+            return True
         return now_ns - market.as_of_ns > self._settings.market_refresh_s * NS_PER_S
 
     async def _load(self, condition: ConditionId) -> Market | None:
-        """Read a market's terms, publish them, and subscribe to its books."""
+        """Read a market's terms, publish them, and subscribe to its books while it is wanted."""
         try:
             market = await self._venue.market(condition)
         except VenueError as e:
             log(_logger, logging.WARNING, "market_unread", condition=condition, reason=str(e))
             return None
-        self._markets[condition] = market
         with contextlib.suppress(StoreAwayError):
             await self._store.write_views({market_key(condition): encode(market)})
-        self._subscribe(market.tokens)
+        if condition in self._wanted:  # it may have been dropped while it was read
+            self._markets[condition] = market
+            self._subscribe(market.tokens)
         return market
 
     def _drop(self, condition: ConditionId) -> None:
@@ -207,7 +216,7 @@ class BookKeeper:
             log(_logger, logging.WARNING, "market_stream_lost", reason=reason)
 
         host: Host[FeedEvent] = Host(
-            now_ns=self._clock.now_ns, event=self._heard, connected=connected, lost=lost
+            now_ns=self._clock.now_ns, event=self._streamed, connected=connected, lost=lost
         )
         await pump(
             self._url,
@@ -218,6 +227,13 @@ class BookKeeper:
             outbox=connection.outbox,
         )
 
+    def _streamed(self, event: FeedEvent) -> None:
+        """Take an event of the stream: a frame that comes late is no evidence for the book now."""
+        if isinstance(event, BookMoved) and event.book.seen_ns - event.book.as_of_ns > _LATE_NS:
+            late = msgspec.structs.replace(event.book, seen_ns=event.book.as_of_ns)
+            event = BookMoved(late)
+        self._heard(event)
+
     def _heard(self, event: FeedEvent) -> None:
         match event:
             case BookMoved(book=book):
@@ -226,7 +242,8 @@ class BookKeeper:
             case Resync(token=token):
                 self._ask(token, event)
             case Resolved(condition=condition):
-                self._ask(condition, condition)
+                if condition in self._markets:  # the venue tells of every market there is
+                    self._ask(condition, condition)
             case TickChanged(token=token):
                 for market in self._markets.values():
                     if token in market.tokens:
@@ -266,7 +283,7 @@ class BookKeeper:
         for market in list(self._markets.values()):
             if token in market.tokens:
                 await self._load(market.condition)
-                self._bookless[market.condition] = until_ns
+                self._resting[market.condition] = until_ns
                 self._drop(market.condition)
 
     async def refresh(self, token: TokenId) -> Book:
@@ -294,8 +311,13 @@ class BookKeeper:
                 await self._store.write_views({book_key(t): data for t, data in encoded.items()})
             except StoreAwayError as e:
                 log(_logger, logging.WARNING, "store_away", reason=str(e))
-            for token, data in encoded.items():
-                await self._client.publish(f"md.book.{token}", data)
+            with contextlib.suppress(nats.errors.Error):  # for whoever listens; the store has them
+                for token, data in encoded.items():
+                    await self._client.publish(f"md.book.{token}", data)
+
+    async def _take(self, message: Msg) -> None:
+        """Serve requests side by side: one that waits for the venue must not hold up the others."""
+        self._group.create_task(self._serve(message))
 
     async def _serve(self, message: Msg) -> None:
         """Answer a refresh request: ``{"token"}`` with the Book, ``{"condition"}`` the Market."""
@@ -308,7 +330,8 @@ class BookKeeper:
             log(_logger, logging.WARNING, "refresh_malformed", reason=str(e))
         except (VenueError, TimeoutError) as e:
             log(_logger, logging.WARNING, "refresh_unanswered", reason=str(e))
-        await message.respond(answer)
+        with contextlib.suppress(nats.errors.Error):  # who asked has stopped waiting long ago
+            await message.respond(answer)
 
     async def _answer(self, request: dict[str, Any]) -> bytes:
         if "condition" in request:

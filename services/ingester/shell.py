@@ -41,6 +41,7 @@ from shared.runtime.runner import LaneHandle, QuietShell
 
 _BASELINE_TRIES: Final = 5
 _BASELINE_QUIET_S: Final = 15  # positions may lag activity by this much
+_HOLDINGS_MAX: Final = 5_000  # of one leader: a baseline is one fact in one ledger message
 _FAST_POLLS: Final = 5  # times faster while the stream is not to be trusted
 _BURIED_MAX: Final = 1_000
 _NO_LANE: Final = Lane("ingester", 0)  # dead letters of the process, not of one lane
@@ -175,14 +176,22 @@ class Shell(QuietShell[State]):
 
     async def start(self, state: State, lane: LaneHandle) -> None:
         self._state, self._lane, self._clock = state, lane, lane.clock
-        self._hub.lanes[self._lane_id.partition] = lane
-        if self._leaders:
-            lane.spawn(self._poll())
+        lane.spawn(self._live())
 
     def recorded(self, state: State, facts: Sequence[Fact]) -> None:
         for fact in facts:
             if isinstance(fact, LeaderFilled | LeaderActed):
                 self._books.want(fact.condition)
+
+    async def _live(self) -> None:
+        """Take the stream's rows for as long as the lane is ours, and poll its leaders."""
+        partition = self._lane_id.partition
+        self._hub.lanes[partition] = self._lane
+        try:
+            await (self._poll() if self._leaders else asyncio.Event().wait())
+        finally:
+            if self._hub.lanes.get(partition) is self._lane:
+                del self._hub.lanes[partition]
 
     async def _poll(self) -> None:
         """Read every leader in turn, at a pace that rises while the stream is suspect."""
@@ -197,18 +206,36 @@ class Shell(QuietShell[State]):
             await asyncio.sleep(interval_s if healthy else interval_s / _FAST_POLLS)
 
     async def _read(self, leader: Wallet) -> None:
+        """Hand over what a leader did since his cursor, whole seconds of it, as pages come.
+
+        Equal rows share their second, so they are counted together; and a long absence is read in
+        steps that last. How far a read is complete follows from the newest row, not from our clock
+        alone: a clock that runs ahead would skip what he does until then.
+        """
         known = self._state.leaders.get(leader)
         if known is None:
             await self._lane.submit(await self._baseline(leader))
             return
-        seen_ns = self._clock.now_ns()
-        rows = await self._rows(leader, read_from_s(known, self._policy))
+        clock_s, newest_s = self._clock.now_ns() // NS_PER_S, 0
+        waiting: list[Activity] = []
+        async for page in self._venue.activity(leader, start_s=read_from_s(known, self._policy)):
+            waiting += self._readable(leader, page)
+            newest_s = max((_second(row) for row in waiting), default=newest_s)
+            whole = [row for row in waiting if _second(row) < newest_s]
+            waiting = [row for row in waiting if _second(row) == newest_s]
+            await self._tell(leader, whole, newest_s=min(newest_s, clock_s))
+        await self._tell(leader, waiting, newest_s=min(newest_s, clock_s))
+
+    async def _tell(self, leader: Wallet, rows: Sequence[Activity], *, newest_s: int) -> None:
+        if not rows:
+            return
+        known = self._state.leaders[leader]
         self._hub.rest_rows += sum(1 for row in rows if row_key(row) not in known.seen)
         await self._lane.submit(
             RestRows(
                 leader=leader,
                 rows=tuple(rows),
-                through_s=seen_ns // NS_PER_S - self._settings.poll_overlap_s,
+                through_s=newest_s - self._settings.poll_overlap_s,
                 seen_ns=self._clock.now_ns(),
             )
         )
@@ -216,13 +243,18 @@ class Shell(QuietShell[State]):
     async def _rows(self, leader: Wallet, from_s: int) -> list[Activity]:
         rows: list[Activity] = []
         async for page in self._venue.activity(leader, start_s=from_s):
-            for row in page:
-                if isinstance(row, Garbage):
-                    self._dead.bury(f"activity of {leader}", row.reason, row.excerpt)
-                elif is_from_the_future(row, self._clock.now_ns()):
-                    self._dead.bury(f"activity of {leader}", "stamped in the future", repr(row))
-                else:
-                    rows.append(row)
+            rows += self._readable(leader, page)
+        return rows
+
+    def _readable(self, leader: Wallet, page: Sequence[Activity | Garbage]) -> list[Activity]:
+        rows: list[Activity] = []
+        for row in page:
+            if isinstance(row, Garbage):
+                self._dead.bury(f"activity of {leader}", row.reason, row.excerpt)
+            elif is_from_the_future(row, self._clock.now_ns()):
+                self._dead.bury(f"activity of {leader}", "stamped in the future", repr(row))
+            else:
+                rows.append(row)
         return rows
 
     async def _baseline(self, leader: Wallet) -> Baseline:
@@ -230,18 +262,18 @@ class Shell(QuietShell[State]):
 
         With ``backfill_s`` his recent activity is counted instead, from an empty beginning.
         """
-        now_s = self._clock.now_ns() // NS_PER_S
         if self._settings.backfill_s:
-            return self._baseline_of(leader, [], [], from_s=now_s - self._settings.backfill_s)
+            from_s = await self._now_s() - self._settings.backfill_s
+            return self._baseline_of(leader, [], [], from_s=from_s)
         tries = 0
         while True:
             tries += 1
-            from_s = self._clock.now_ns() // NS_PER_S - self._settings.poll_overlap_s
+            from_s = await self._now_s() - self._settings.poll_overlap_s
             before = await self._rows(leader, from_s)
             positions = await self._venue.positions(leader)
             after = await self._rows(leader, from_s)
             newest_s = max((row.venue_ns // NS_PER_S for row in after), default=0)
-            quiet_s = self._clock.now_ns() // NS_PER_S - newest_s
+            quiet_s = await self._now_s() - newest_s
             if len(before) == len(after) and quiet_s >= _BASELINE_QUIET_S:
                 break
             if tries == _BASELINE_TRIES:
@@ -249,6 +281,10 @@ class Shell(QuietShell[State]):
                 break
             await asyncio.sleep(1)
         return self._baseline_of(leader, positions, after, from_s=from_s)
+
+    async def _now_s(self) -> int:
+        """Return the time, the venue's if ours is ahead of it: rows carry the venue's."""
+        return min(self._clock.now_ns(), await self._venue.time()) // NS_PER_S
 
     def _baseline_of(
         self,
@@ -259,7 +295,11 @@ class Shell(QuietShell[State]):
         from_s: int,
     ) -> Baseline:
         holdings: dict[ConditionId, tuple[Shares, Shares]] = {}
-        for position in positions:
+        if len(positions) > _HOLDINGS_MAX:
+            log(_logger, logging.WARNING, "baseline_cut", leader=leader, positions=len(positions))
+            # What is worth nothing, mostly lost and never redeemed, can be left out.
+            positions = sorted(positions, key=lambda held: -held.size * held.current_price)
+        for position in positions[:_HOLDINGS_MAX]:
             yes, no = holdings.get(position.condition, (Shares(0), Shares(0)))
             if position.outcome == 0:
                 yes = position.size
@@ -274,6 +314,10 @@ class Shell(QuietShell[State]):
             through_s=from_s,
             seen_ns=self._clock.now_ns(),
         )
+
+
+def _second(row: Activity) -> int:
+    return row.venue_ns // NS_PER_S
 
 
 class FeedReport:

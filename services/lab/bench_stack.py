@@ -23,8 +23,9 @@ from services.ctl.servers import DEPLOY, LocalServers, nats_server_binary
 from services.ctl.supervise import Processes, Program, service_programs
 from shared.domain.ids import Wallet
 from shared.domain.messages import LeaderBaselineRead
-from shared.runtime.bus import STREAM, NatsLedger, connect, provision
+from shared.runtime.bus import NatsLedger, connect, provision
 from shared.runtime.ports import Entry
+from shared.runtime.streams import STREAM
 
 READY_S: Final = 60.0
 USD: Final = 10_000_000  # of the account: nothing is refused for want of money

@@ -165,8 +165,8 @@ def released(
 
 def _patience_ns(policy: Policy, state: State, failed: Reservation) -> int:
     """Return how long to wait after an order that did nothing: twice as long each time."""
-    target = state.targets.get(key_of(failed.leader, failed.condition))
-    return policy.retry_ns << min(target.failures if target else 0, _DOUBLINGS_MAX)
+    target = state.targets[key_of(failed.leader, failed.condition)]
+    return policy.retry_ns << min(target.failures, _DOUBLINGS_MAX)
 
 
 def attributed(state: State, correction: PositionCorrected, now_ns: int) -> list[Fact]:

@@ -166,12 +166,10 @@ def _look_again(state: State, key: str) -> None:
 def _release(state: State, fact: ReservationEnded) -> None:
     state.reserved.pop(fact.approval, None)
     key = key_of(fact.leader, fact.condition)
-    if key in state.targets:
-        failures = 0 if fact.filled else state.targets[key].failures + 1
-        state.targets[key] = msgspec.structs.replace(
-            state.targets[key], retry_ns=fact.retry_ns, failures=failures
-        )
-        _forget(state, key)
+    target = state.targets[key]  # kept while anything of it is in flight
+    failures = 0 if fact.filled else target.failures + 1
+    state.targets[key] = msgspec.structs.replace(target, retry_ns=fact.retry_ns, failures=failures)
+    _forget(state, key)
     markets = {held.condition for held in state.held.values()}
     markets |= {reserved.condition for reserved in state.reserved.values()}
     state.events = {at: event for at, event in state.events.items() if at in markets}

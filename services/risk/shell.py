@@ -1,5 +1,6 @@
 """Fetches what risk's decisions stand on: market, books, account, drift; each with its age."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,6 +15,7 @@ from services.risk.state import (
     due,
     held_of,
 )
+from shared.domain.freshness import age_ns
 from shared.domain.ids import ConditionId
 from shared.domain.messages import IntentFormed, Tick
 from shared.domain.units import NS_PER_S, Usd
@@ -55,14 +57,14 @@ class Shell(QuietShell[State]):
                 return message
 
     async def _reconsider(self, state: State, now_ns: int) -> Reconsider:
-        views: dict[str, View] = {}
-        for key in due(state, self._policy.dust, now_ns)[:_RECONSIDERED_MAX]:
-            views[key] = await self._view(state.targets[key].condition)
+        keys = due(state, self._policy.dust, now_ns)[:_RECONSIDERED_MAX]
+        found = await asyncio.gather(*(self._view(state.targets[key].condition) for key in keys))
+        views: dict[str, View] = dict(zip(keys, found, strict=True))
         await self._read_drift(now_ns)
         return Reconsider(now_ns=now_ns, views=views, drift_usd=self._drift_usd)
 
     async def _read_drift(self, now_ns: int) -> None:
-        if now_ns - self._drift_read_ns < _DRIFT_EVERY_NS:
+        if age_ns(self._drift_read_ns, now_ns) < _DRIFT_EVERY_NS:
             return
         self._drift_read_ns = now_ns
         try:
@@ -70,7 +72,8 @@ class Shell(QuietShell[State]):
         except StoreAwayError:
             return
         drift = decode(found, DriftView)
-        self._drift_usd = drift.drift_usd if drift else Usd(0)
+        if drift is not None:  # a lost view is no news: what was known stands
+            self._drift_usd = drift.drift_usd
 
     async def _view(self, condition: ConditionId) -> View:
         """Return what is known now; what cannot be fetched stays unknown, and refuses."""

@@ -1,5 +1,6 @@
 """Markets and books as risk and the executor read them: from the views, or asked for anew."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -57,12 +58,16 @@ class Books:
     async def _fresh(
         self, tokens: Sequence[TokenId], found: Sequence[bytes | None], age_ns_max: int
     ) -> tuple[Book | None, ...]:
-        books = [decode(data, Book) for data in found]
         now_ns = self._clock.now_ns()
-        for at, (token, book) in enumerate(zip(tokens, books, strict=True)):
+
+        async def fresh(token: TokenId, data: bytes | None) -> Book | None:
+            book = decode(data, Book)
             if book is None or not book.trusted or age_ns(book.seen_ns, now_ns) > age_ns_max:
-                books[at] = await self._refreshed(token) or book
-        return tuple(books)
+                return await self._refreshed(token) or book
+            return book
+
+        pairs = zip(tokens, found, strict=True)
+        return tuple(await asyncio.gather(*(fresh(token, data) for token, data in pairs)))
 
     async def _refreshed(self, token: TokenId) -> Book | None:
         return decode(await self._ask({"token": token}), Book)

@@ -8,8 +8,8 @@ and silence longer than the idle heartbeat makes a new consumer where the last o
 
 import asyncio
 import contextlib
-import itertools
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -17,15 +17,14 @@ import msgspec
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError
 
 from shared.domain.messages import Batch, Fact, batch_id, encode_batch, kind_of
+from shared.domain.units import NS_PER_MS
+from shared.runtime.clock import SystemClock
 from shared.runtime.memory import entry_from
 from shared.runtime.ports import Entry, FencedError, GapError, Lane
-
-STREAM: Final = "LEDGER"
-DEAD_LETTERS: Final = "DEAD_LETTERS"
-LEASES: Final = "KV_leases"
+from shared.runtime.streams import LEASES, STREAM, STREAMS
 
 _PULL: Final = 1_000  # messages asked for at a time: the bound of what can be in flight
 _PULL_EXPIRES_S: Final = 30
@@ -34,52 +33,9 @@ _REPLY_DEADLINE_S: Final = 2.0
 _APPEND_DEADLINE_S: Final = 10.0  # the lane's lease ends it earlier when it is lost
 _WRONG_LAST_SEQUENCE: Final = 10071
 _NAME_IN_USE: Final = 10058
+_UNAVAILABLE: Final = 503  # the server is up, its streams are not yet
+_MESSAGE_MAX: Final = 900_000  # bytes of facts in one ledger message; more are several, as one
 _DEAD_DATA_MAX: Final = 64_000
-_GiB: Final = 1 << 30
-_DAY_NS: Final = 86_400_000_000_000
-
-STREAMS: Final[tuple[dict[str, Any], ...]] = (
-    {
-        # The source of truth. It refuses rather than forgets: when max_bytes is reached services
-        # stop taking risk, nothing is dropped.
-        "name": STREAM,
-        "subjects": ["driftless.>"],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",
-        "max_bytes": 4 * _GiB,
-        "max_msg_size": 1_000_000,
-        "duplicate_window": 600_000_000_000,
-        "deny_delete": True,
-        "deny_purge": True,
-        "allow_direct": True,
-        "compression": "s2",
-        "num_replicas": 1,
-    },
-    {
-        "name": DEAD_LETTERS,
-        "subjects": ["deadletter.>"],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        "max_bytes": _GiB // 4,
-        "max_age": 30 * _DAY_NS,
-        "num_replicas": 1,
-    },
-    {
-        "name": LEASES,
-        "subjects": ["$KV.leases.>"],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",
-        "max_msgs_per_subject": 1,
-        "max_bytes": _GiB // 64,
-        "allow_msg_ttl": True,
-        "allow_rollup_hdrs": True,
-        "allow_direct": True,
-        "num_replicas": 1,
-    },
-)
 
 
 async def connect(
@@ -107,9 +63,16 @@ async def connect(
 
 
 async def provision(client: Client) -> None:
-    """Create the streams with their limits, or bring existing ones up to them."""
+    """Create the streams with their limits, or bring existing ones up to them.
+
+    A new stream of leases begins at the milliseconds since 1970: an epoch is a sequence of it, and
+    must be above those of a stream that was lost, which the store may still know.
+    """
     for config in STREAMS:
-        answer = await _api(client, f"STREAM.CREATE.{config['name']}", config)
+        new = config.copy()
+        if config["name"] == LEASES:
+            new["first_seq"] = SystemClock().now_ns() // NS_PER_MS
+        answer = await _api(client, f"STREAM.CREATE.{config['name']}", new)
         if answer.get("error", {}).get("err_code") == _NAME_IN_USE:
             answer = await _api(client, f"STREAM.UPDATE.{config['name']}", config)
         if "error" in answer:
@@ -140,41 +103,69 @@ class NatsLedger:
     def __init__(self, client: Client, *, traceparent: Callable[[Fact], str] | None = None) -> None:
         self._client = client
         self._js = client.jetstream(timeout=_REPLY_DEADLINE_S)
-        self._names = (f"{client.client_id}-{n}" for n in itertools.count(1))
         self._traceparent = traceparent
 
     async def append(self, lane: Lane, batch: Batch, *, key: str, after: int) -> int:
-        name = batch_id(batch.facts)
+        payloads = _payloads(batch)
+        async with asyncio.timeout(_APPEND_DEADLINE_S):
+            while True:
+                try:
+                    return await self._publish(lane, batch, payloads, key=key, after=after)
+                except nats.errors.MaxPayloadError:
+                    raise  # one fact alone is too large: no patience will change it
+                except APIError as e:
+                    if e.err_code == _WRONG_LAST_SEQUENCE:
+                        return await self._already_there(lane, payloads[-1], after)
+                    if e.code != _UNAVAILABLE:
+                        raise
+                except (TimeoutError, nats.errors.Error):
+                    pass  # whether it is stored is unknown: the same again there is harmless
+                await asyncio.sleep(random.uniform(0.02, 0.2))  # noqa: S311
+
+    async def _publish(
+        self, lane: Lane, batch: Batch, payloads: list[bytes], *, key: str, after: int
+    ) -> int:
         kinds = {kind_of(fact) for fact in batch.facts}
         subject = lane.subject(kinds.pop() if len(kinds) == 1 else "several", key)
         headers = {
-            "Nats-Msg-Id": name,
             "Nats-Expected-Stream": STREAM,
             "Nats-Expected-Last-Subject-Sequence": str(after),
             "Nats-Expected-Last-Subject-Sequence-Subject": lane.subjects,
         }
         if self._traceparent is not None:
             headers["traceparent"] = self._traceparent(batch.facts[0])
-        payload = encode_batch(batch)
-        async with asyncio.timeout(_APPEND_DEADLINE_S):
-            while True:
-                try:
-                    ack = await self._js.publish(subject, payload, headers=headers)
-                except APIError as e:
-                    if e.err_code != _WRONG_LAST_SEQUENCE:
-                        raise
-                    return await self._already_there(lane, name, after)
-                except (TimeoutError, NoStreamResponseError, nats.errors.Error):
-                    # The stored state is unknown; the same id at the same place is harmless.
-                    await asyncio.sleep(random.uniform(0.02, 0.2))  # noqa: S311
-                    continue
-                if ack.duplicate:
-                    return await self._already_there(lane, name, after)
-                return int(ack.seq)
+        if len(payloads) > 1:
+            return await self._publish_together(subject, payloads, headers)
+        headers["Nats-Msg-Id"] = batch_id(batch.facts)
+        ack = await self._js.publish(subject, payloads[0], headers=headers)
+        if ack.duplicate:
+            return await self._already_there(lane, payloads[0], after)
+        return int(ack.seq)
 
-    async def _already_there(self, lane: Lane, name: str, after: int) -> int:
+    async def _publish_together(
+        self, subject: str, payloads: list[bytes], headers: dict[str, str]
+    ) -> int:
+        """Store several messages or none of them; return the sequence of the last."""
+        name, last, answer = secrets.token_hex(16), len(payloads), dict[str, Any]()
+        for at, payload in enumerate(payloads, 1):
+            told = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(at)}
+            told |= headers if at == 1 else {}
+            if 1 < at < last:
+                await self._client.publish(subject, payload, headers=told)
+                continue
+            told |= {"Nats-Batch-Commit": "1"} if at == last else {}
+            reply = await self._client.request(
+                subject, payload, headers=told, timeout=_REPLY_DEADLINE_S
+            )
+            answer = msgspec.json.decode(reply.data or b"{}")
+            if "error" in answer:
+                raise APIError.from_error(answer["error"])
+        return int(answer["seq"])
+
+    async def _already_there(self, lane: Lane, payload: bytes, after: int) -> int:
+        """Return where our own message is; another writer's of the same facts is not ours."""
         last = await self.last(lane)
-        if last is not None and last.batch is not None and batch_id(last.batch.facts) == name:
+        if last is not None and last.batch is not None and encode_batch(last.batch) == payload:
             return last.seq
         found = last.seq if last else 0
         raise FencedError(f"{lane.name}: expected last message {after}, the ledger has {found}")
@@ -200,8 +191,8 @@ class NatsLedger:
         self, filters: tuple[str, ...], *, after: int, until: int | None = None
     ) -> AsyncIterator[list[Entry]]:
         cursor = after
-        while True:
-            pull = _Pull(self._client, next(self._names), filters)
+        while until is None or cursor < until:
+            pull = _Pull(self._client, secrets.token_hex(12), filters)
             try:
                 async for run, pending in pull.runs(cursor, wait=until is None):
                     kept = run if until is None else [e for e in run if e.seq <= until]
@@ -227,6 +218,18 @@ def _header(text: str) -> str:
     return " ".join(text.split())[:300]
 
 
+def _payloads(batch: Batch) -> list[bytes]:
+    """Return the batch as a message or, where it is too large for one, halved until it is not."""
+    data = encode_batch(batch)
+    half = len(batch.facts) // 2
+    if len(data) <= _MESSAGE_MAX or not half:
+        return [data]
+    parts = (batch.facts[:half], batch.facts[half:])
+    return [
+        data for facts in parts for data in _payloads(msgspec.structs.replace(batch, facts=facts))
+    ]
+
+
 class _ConsumerLostError(Exception):
     """The server no longer knows the consumer, or fell silent: make a new one."""
 
@@ -239,6 +242,7 @@ class _Pull:
         self._arrived: list[Msg] = []
         self._wake = asyncio.Event()
         self._subscription: Any = None
+        self._exists = False
         self._heard = 0  # the consumer's own sequence: a jump is a lost message
         self._got = 0
         self._inbox = ""
@@ -262,8 +266,12 @@ class _Pull:
         except (TimeoutError, nats.errors.Error) as e:
             await asyncio.sleep(0.2)
             raise _ConsumerLostError from e
+        if answer.get("error", {}).get("code") == _UNAVAILABLE:
+            await asyncio.sleep(0.2)
+            raise _ConsumerLostError("not yet")
         if "error" in answer:
             raise RuntimeError(f"consumer on {self._filters}: {answer['error']}")
+        self._exists = True
         return int(answer["num_pending"])
 
     async def runs(self, after: int, *, wait: bool) -> AsyncIterator[tuple[list[Entry], int]]:
@@ -338,8 +346,8 @@ class _Pull:
         return entry_from(seq, message.subject, message.data), pending
 
     async def close(self) -> None:
-        if self._subscription is None:
-            return
         with contextlib.suppress(nats.errors.Error):
-            await self._subscription.unsubscribe()
-            await self._client.publish(f"$JS.API.CONSUMER.DELETE.{STREAM}.{self._name}", b"")
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+            if self._exists:
+                await self._client.publish(f"$JS.API.CONSUMER.DELETE.{STREAM}.{self._name}", b"")

@@ -2,10 +2,12 @@
 
 A lease is a key with a time to live; its revision when taken is the epoch. Renewal expects the
 last revision, so a process that slept through its lease learns it from the server. The stream's
-sequence only grows, so a later holder always has a higher epoch.
+sequence only grows, and a stream made anew begins above its predecessor, so a later holder always
+has a higher epoch.
 """
 
 import asyncio
+import contextlib
 from typing import Final, Protocol
 
 import msgspec
@@ -13,11 +15,12 @@ import nats
 from nats.aio.client import Client
 from nats.js.errors import APIError
 
-from shared.runtime.bus import LEASES
 from shared.runtime.ports import Epoch, Lane
+from shared.runtime.streams import LEASES
 
 TTL_S: Final = 3
 RENEW_S: Final = 1.0
+_RETRY_S: Final = 0.1
 _DEADLINE_S: Final = 1.0
 _WRONG_LAST_SEQUENCE: Final = 10071
 
@@ -39,31 +42,32 @@ class Lease(Protocol):
 class NatsLease:
     """One held key. Created by ``NatsLeases.take``."""
 
-    def __init__(self, leases: "NatsLeases", key: str, revision: int) -> None:
+    def __init__(self, leases: "NatsLeases", key: str, revision: int, *, asked_s: float) -> None:
         self._leases, self._key, self._revision = leases, key, revision
+        self._valid_until = asked_s + TTL_S  # the server's time to live began no earlier
         self.epoch = Epoch(revision)
 
     async def hold(self) -> None:
-        loop = asyncio.get_running_loop()
-        valid_until = loop.time() + TTL_S
+        loop, pause_s = asyncio.get_running_loop(), RENEW_S
         while True:
-            await asyncio.sleep(RENEW_S)
-            sent = loop.time()
+            await asyncio.sleep(min(pause_s, self._valid_until - loop.time()))
+            sent, pause_s = loop.time(), _RETRY_S
             try:
-                revision = await self._leases.put(self._key, after=self._revision)
+                async with asyncio.timeout_at(self._valid_until):
+                    revision = await self._leases.renew(self._key, after=self._revision)
             except (TimeoutError, nats.errors.Error):
-                revision = self._revision  # the broker is away: ours until it provably is not
-            else:
-                valid_until = sent + TTL_S
+                # The broker is away: ours until the server may have let it run out.
+                if loop.time() >= self._valid_until:
+                    raise LeaseLostError(f"{self._key}: not renewed within {TTL_S} s") from None
+                continue
             if revision is None:
                 raise LeaseLostError(f"{self._key}: taken by another process")
-            self._revision = revision
-            if loop.time() >= valid_until:
-                raise LeaseLostError(f"{self._key}: not renewed within {TTL_S} s")
+            self._revision, self._valid_until, pause_s = revision, sent + TTL_S, RENEW_S
 
     async def release(self) -> None:
-        """Let the next holder in at once: the key's value becomes free."""
-        await self._leases.put(self._key, after=self._revision, value=b"")
+        """Let the next holder in at once: the key's value becomes free; or it runs out."""
+        with contextlib.suppress(TimeoutError, nats.errors.Error):
+            await self._leases.put(self._key, after=self._revision, value=b"")
 
 
 class NatsLeases:
@@ -88,13 +92,22 @@ class NatsLeases:
             raise
         return int(ack.seq)
 
+    async def renew(self, key: str, *, after: int) -> int | None:
+        """Write our key again, also over a write of ours whose answer was lost."""
+        revision = await self.put(key, after=after)
+        if revision is not None:
+            return revision
+        last, holder = await self._current(key)
+        return await self.put(key, after=last) if holder == self._instance.encode() else None
+
     async def take(self, lane: Lane) -> NatsLease | None:
         """Take a lane that nobody holds, or return None."""
         revision, holder = await self._current(lane.name)
         if holder:
             return None
+        asked_s = asyncio.get_running_loop().time()
         taken = await self.put(lane.name, after=revision)
-        return None if taken is None else NatsLease(self, lane.name, taken)
+        return None if taken is None else NatsLease(self, lane.name, taken, asked_s=asked_s)
 
     async def _current(self, key: str) -> tuple[int, bytes]:
         reply = await self._client.request(

@@ -104,7 +104,9 @@ class Ledger(Protocol):
 
 
 class Store(Protocol):
-    async def load(self, lane: Lane) -> Saved | None: ...
+    async def load(self, lane: Lane) -> Saved | None:
+        """Return the lane's snapshot; raises StoreAwayError, as every method does."""
+        ...
 
     async def save(self, lane: Lane, saved: Saved, views: Mapping[str, bytes]) -> None:
         """Replace snapshot and views in one atomic step; FencedError for an older epoch."""
@@ -114,4 +116,6 @@ class Store(Protocol):
         """Return the views in the order of the keys, None where there is none."""
         ...
 
-    async def write_views(self, views: Mapping[str, bytes]) -> None: ...
+    async def write_views(self, views: Mapping[str, bytes]) -> None:
+        """Replace views that belong to no snapshot; what nobody writes for a day is dropped."""
+        ...

@@ -48,6 +48,9 @@ FACTS_MAX: Final = 200  # facts in one ledger message, unless one input yields m
 INBOX_MAX: Final = 4_096  # inputs that may wait in memory before their senders do
 SAVE_EVERY_S: Final = 0.1  # a snapshot of a small state is at most this much behind
 SAVE_SHARE: Final = 100  # encoding snapshots takes at most one part in so many of a lane's time
+KEEP_S: Final = 5.0  # a lane at rest saves again all the same: the store may have been emptied
+PUBLISH_AFTER_S: Final = 0.01  # facts do not wait longer for what the rest of their run needs
+TICKS_SKIPPED_MAX: Final = 4  # under load time is told this much less often, not never
 
 log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -137,6 +140,7 @@ class LaneHandle:
         self._room = asyncio.Event()
         self._room.set()
         self.stopping = False
+        self.has_news = False  # a view changed without a fact: it is to be saved all the same
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task that ends with the lane; its failure ends the lane."""
@@ -199,6 +203,7 @@ class LaneRunner(Generic[S]):
         self._saved_ns = 0
         self._save_took_s = 0.0
         self._dirty = False
+        self._fetches = getattr(type(shell), "prepare", None) is not QuietShell.prepare
 
     async def run(self, stopping: asyncio.Event | None = None) -> None:
         """Recover, then serve until stopped; any exception means: die and recover again."""
@@ -220,19 +225,20 @@ class LaneRunner(Generic[S]):
 
     async def recover(self) -> None:
         """Steps 1 and 2: the state is what the log says, whatever was saved."""
-        saved = await self._ports.store.load(self.lane)
-        if saved is not None:
-            try:
+        try:
+            saved = await self._ports.store.load(self.lane)
+            if saved is not None:
                 self.state = msgspec.json.decode(saved.state, type=self._service.state)
                 self.cursor, self.said = saved.cursor, saved.said
-            except msgspec.ValidationError as e:
-                log.warning("snapshot_discarded", extra={"fields": {"reason": str(e)}})
+        except (StoreAwayError, msgspec.DecodeError) as e:  # the log alone says the same, slower
+            log.warning("snapshot_discarded", extra={"fields": {"reason": str(e)}})
         last = await self._ports.ledger.last(self.lane)
-        end = last.seq if last else 0
-        if self.said > end:
+        end, head = last.seq if last else 0, await self._ports.ledger.head()
+        if self.said > end or self.cursor > head:
             raise GapError(
-                f"{self.lane.name}: the snapshot stands on message {self.said}, the ledger ends "
-                f"at {end}: it lost facts. Restore it, or rebuild from the venue."
+                f"{self.lane.name}: the snapshot stands on messages {self.said} and {self.cursor}, "
+                f"the ledger ends at {end} and {head}: it lost facts. Restore it, or rebuild from "
+                "the venue."
             )
         async for run in self._ports.ledger.read((self.lane.subjects,), after=self.said, until=end):
             for entry in run:
@@ -270,30 +276,36 @@ class LaneRunner(Generic[S]):
         )
 
     async def _tick(self, handle: LaneHandle) -> None:
+        skipped = 0
         while True:
-            if handle.is_idle:
+            skipped += 1
+            if handle.is_idle or skipped > TICKS_SKIPPED_MAX:
+                skipped = 0
                 handle.offer(Tick(self._ports.clock.now_ns()))
             await asyncio.sleep(self._service.tick_ms / 1_000)
 
     async def _serve(self, handle: LaneHandle) -> None:
         while not handle.stopping:
-            taken = await handle._take(wait_s=self._save_in_s() if self._dirty else None)
+            taken = await handle._take(wait_s=self._save_in_s())
             if taken:
                 await self.process(taken)
-            if self._dirty and self._save_in_s() == 0:
-                await self._save()
+            self._dirty, handle.has_news = self._dirty or handle.has_news, False
+            if self._save_in_s() == 0:
+                await self._save(force=True)
 
     async def process(self, taken: list[Input]) -> None:
         """Steps 3 to 5 and 7 for one run of inputs."""
         facts: list[Fact] = []
         since_ns = taken[0].taken_ns
         for work in taken:
+            said: list[Fact] = []
             for message in work.messages:
-                prepared = await self._shell.prepare(self.state, message)
+                prepared = await self._prepare(message, facts, since_ns)
                 decided = self._service.decide(self.state, prepared, self._ports.clock.now_ns())
                 for fact in decided:
                     self._service.evolve(self.state, fact)
-                facts += decided
+                said += decided
+            facts += said
             if work.seq is not None:
                 self.cursor = work.seq
                 self._dirty = True
@@ -302,6 +314,20 @@ class LaneRunner(Generic[S]):
                 facts, since_ns = [], self._ports.clock.now_ns()
         if facts:
             await self._publish(facts, since_ns)
+
+    async def _prepare(self, message: Any, facts: list[Fact], since_ns: int) -> Any:
+        """Fetch what a decision needs; what earlier inputs led to does not wait for it for long."""
+        if not facts or not self._fetches:
+            return await self._shell.prepare(self.state, message)
+        fetching = asyncio.ensure_future(self._shell.prepare(self.state, message))
+        try:
+            await asyncio.wait({fetching}, timeout=PUBLISH_AFTER_S)
+            if not fetching.done():
+                await self._publish(facts, since_ns)
+                facts.clear()
+            return await fetching
+        finally:
+            fetching.cancel()
 
     async def _publish(self, facts: list[Fact], since_ns: int) -> None:
         batch = Batch(epoch=self._epoch, through=self.cursor, facts=tuple(facts))
@@ -319,7 +345,8 @@ class LaneRunner(Generic[S]):
     def _save_in_s(self) -> float:
         """Return how long the next snapshot waits: a lane is not to spend its time on them."""
         since_s = (self._ports.clock.monotonic_ns() - self._saved_ns) / NS_PER_S
-        return max(0.0, SAVE_EVERY_S - since_s, SAVE_SHARE * self._save_took_s - since_s)
+        every_s = SAVE_EVERY_S if self._dirty else KEEP_S
+        return max(0.0, every_s - since_s, SAVE_SHARE * self._save_took_s - since_s)
 
     async def _save(self, *, force: bool = False) -> None:
         """Step 6: the snapshot with its anchor; while the store is away, it only grows older."""

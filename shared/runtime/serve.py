@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -100,6 +101,8 @@ def main(name: str, build: Callable[[Context], Built[Any]]) -> None:
         uvloop.run(_run(name, config, build))
     except SecretError as e:
         sys.exit(f"{name}: {e}")
+    except (TimeoutError, nats.errors.Error) as e:
+        sys.exit(f"{name}: the bus at {config.nats.url} is away or not provisioned: {e!r}")
     except BaseExceptionGroup as group:
         for leaf in _leaves(group):
             _report(leaf)
@@ -128,7 +131,7 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
     tracing = setup_tracing(name, config, os.environ)
     client = await _connect_nats(name, config)
     store = RedisStore(_connect_redis(config))
-    instance = f"{name}-{os.getpid()}-{client.client_id}"
+    instance = f"{name}-{os.getpid()}-{secrets.token_hex(4)}"  # containers share their pids
     ports = Ports(
         ledger=bus.NatsLedger(client, traceparent=traceparent),
         store=store,
@@ -202,6 +205,8 @@ class _Lanes:
                 try:
                     await self._balance(group)
                 except (TimeoutError, nats.errors.Error) as e:
+                    if self._context.client.is_closed:
+                        raise  # for good: a new process gets a new connection
                     # The broker is away: lanes end by their own leases, new ones wait.
                     log_event(log, logging.WARNING, "broker_away", reason=repr(e))
                 self._alive.beat()

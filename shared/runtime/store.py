@@ -24,7 +24,15 @@ redis.register_function('driftless_save', function(keys, args)
   end
   return 1
 end)
+-- KEYS: views; ARGV: how many seconds each is kept, then their values
+redis.register_function('driftless_show', function(keys, args)
+  for i = 1, #keys do
+    redis.call('SET', keys[i], args[1 + i], 'EX', args[1])
+  end
+  return 1
+end)
 """
+_KEPT_S: Final = 86_400  # a view that nobody writes any more, as of a market that is over
 
 
 def snapshot_key(lane: Lane) -> str:
@@ -38,10 +46,13 @@ class RedisStore:
         self._redis = client
 
     async def load(self, lane: Lane) -> Saved | None:
-        found = await cast(
-            "Awaitable[list[bytes | None]]",
-            self._redis.hmget(snapshot_key(lane), ["state", "cursor", "said", "epoch"]),
-        )
+        try:
+            found = await cast(
+                "Awaitable[list[bytes | None]]",
+                self._redis.hmget(snapshot_key(lane), ["state", "cursor", "said", "epoch"]),
+            )
+        except (RedisConnectionError, RedisTimeoutError) as e:
+            raise StoreAwayError(str(e)) from e
         state, cursor, said, epoch = found
         if state is None or cursor is None or said is None or epoch is None:
             return None
@@ -51,20 +62,24 @@ class RedisStore:
         keys = [snapshot_key(lane), *views]
         values: list[Any] = [saved.epoch, saved.cursor, saved.said, saved.state, *views.values()]
         try:
-            await self._call(keys, values)
+            await self._call("driftless_save", keys, values)
+        except ResponseError as e:
+            if "FENCED" not in str(e):
+                raise
+            raise FencedError(f"{lane.name}: {e}") from e
+
+    async def _call(self, function: str, keys: list[str], values: list[Any]) -> None:
+        try:
+            try:
+                await self._redis.fcall(function, len(keys), *keys, *values)
+            except ResponseError as e:
+                if "not found" not in str(e).lower():
+                    raise
+                # The server is new or was emptied of functions: teach it ours, then say it again.
+                await self._redis.function_load(_LIBRARY, replace=True)
+                await self._redis.fcall(function, len(keys), *keys, *values)
         except (RedisConnectionError, RedisTimeoutError) as e:
             raise StoreAwayError(str(e)) from e
-        except ResponseError as e:
-            if "FENCED" in str(e):
-                raise FencedError(f"{lane.name}: {e}") from e
-            if "not found" not in str(e).lower():
-                raise
-            # The server is new or was emptied of functions: teach it ours, then say it again.
-            await self._redis.function_load(_LIBRARY, replace=True)
-            await self._call(keys, values)
-
-    async def _call(self, keys: list[str], values: list[Any]) -> None:
-        await self._redis.fcall("driftless_save", len(keys), *keys, *values)
 
     async def read_views(self, keys: Sequence[str]) -> list[bytes | None]:
         try:
@@ -73,7 +88,4 @@ class RedisStore:
             raise StoreAwayError(str(e)) from e
 
     async def write_views(self, views: Mapping[str, bytes]) -> None:
-        try:
-            await self._redis.mset(cast("Mapping[Any, Any]", views))
-        except (RedisConnectionError, RedisTimeoutError) as e:
-            raise StoreAwayError(str(e)) from e
+        await self._call("driftless_show", [*views], [_KEPT_S, *views.values()])

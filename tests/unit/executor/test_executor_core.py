@@ -8,7 +8,7 @@ import pytest
 
 from services.executor.core import decide, evolve
 from services.executor.shell import _unsettled
-from services.executor.state import Attempt, Draft, Order, State, fill_key
+from services.executor.state import Attempt, Draft, Order, State, fill_key, open_orders
 from shared.domain.ids import OrderHash
 from shared.domain.market import fee_up
 from shared.domain.messages import (
@@ -17,6 +17,7 @@ from shared.domain.messages import (
     OrderClosed,
     OrderDeclined,
     OrderFilled,
+    OrderOutcomeUnknown,
     OrderPrepared,
     OrphanFound,
     PositionCorrected,
@@ -181,13 +182,13 @@ def test_an_answer_that_was_lost_may_still_arrive_but_not_the_other_way_round() 
     assert step(state, lost(order)) == []
 
 
-def test_a_refusal_closes_and_forgets_an_order_that_never_filled() -> None:
+def test_a_refusal_closes_an_order_that_never_filled() -> None:
     state = State()
     order = prepared(state)
     facts = step(state, refusal(order, "balance"))
     assert kinds(facts) == ["OrderRejected", "OrderClosed"]
     assert only(facts, OrderClosed).reason == "rejected: balance"
-    assert state == State()
+    assert open_orders(state) == []
     assert step(state, refusal(order)) == []
 
 
@@ -195,8 +196,9 @@ def test_a_kill_with_a_fill_leaves_the_order_to_the_report() -> None:
     state = State()
     order = prepared(state)
     part = fill(order, size=shares(4))
-    facts = feed(state, [part, refusal(order)])
-    assert kinds(facts) == ["OrderFilled", "OrderRejected"]
+    facts = feed(state, [part, *[refusal(order)] * 3])
+    assert kinds(facts) == ["OrderFilled", "OrderOutcomeUnknown"]
+    assert only(facts, OrderOutcomeUnknown).reason == "refused with fills: killed"
     closed = only(feed(state, [reported(order, part, status="CANCELED")]), OrderClosed)
     assert (closed.reason, closed.filled) == ("killed", shares(4))
     assert state.holdings[YES].position.shares == shares(4)
@@ -382,7 +384,7 @@ def test_a_killed_order_without_fills_closes_empty() -> None:
     order = prepared(state)
     closed = only(step(state, reported(order, status="CANCELED")), OrderClosed)
     assert (closed.reason, closed.filled) == ("killed", 0)
-    assert state == State()
+    assert (open_orders(state), state.holdings) == ([], {})
 
 
 @pytest.mark.parametrize("when", ["before the report", "in the report"])
@@ -443,7 +445,7 @@ def test_an_order_was_never_placed_only_after_enough_lookups_and_past_its_expiry
     step(state, lost(order))
     facts = step(state, missing(order, attempts), order.expires_ns + past_ns)
     assert [only(facts, OrderClosed).reason] == ["never_placed"] if closes else facts == []
-    assert (state == State()) == closes
+    assert (open_orders(state) == []) == closes
 
 
 def test_an_order_the_venue_forgot_is_closed_with_what_it_filled() -> None:
@@ -501,6 +503,43 @@ def test_a_fill_that_comes_after_its_order_closed_is_booked_while_the_order_is_k
     step(state, reported(order, fill(order, "a", size=shares(4))))
     assert kinds(step(state, fill(order, "b", size=shares(6)))) == ["OrderFilled"]
     assert state.holdings[YES].position.shares == shares(10)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        refusal,
+        lambda order: reported(order, status="CANCELED"),
+    ],
+)
+def test_a_fill_of_an_order_reported_killed_is_booked_and_then_the_order_forgotten(
+    say: Callable[[Order], object],
+) -> None:
+    state = State()
+    order = prepared(state)
+    step(state, say(order))
+    late = fill(order, settlement="CONFIRMED")
+    assert kinds(feed(state, [late, late, fill(order)])) == ["OrderFilled"]
+    assert state.holdings[YES].position.shares == shares(10)
+    assert (state.orders, state.fills) == ({}, {})
+
+
+def test_an_order_that_closed_without_a_fill_is_kept_only_while_one_may_still_be_told() -> None:
+    state = State()
+    killed = prepared(state)
+    step(state, refusal(killed))
+
+    def others_later(name: str, after_s: int) -> set[OrderHash]:
+        now_ns = START_NS + after_s * NS_PER_S
+        approved = approval(name, expires_ns=now_ns)
+        (fact,) = step(state, attempt(approved, fresh=book(seen_ns=now_ns)), now_ns)
+        assert isinstance(fact, OrderPrepared)
+        step(state, refusal(state.orders[fact.order]), now_ns)
+        return set(state.orders) - {fact.order}
+
+    assert others_later("second", 119) == {killed.order}
+    assert killed.order not in others_later("third", 120)
+    assert killed.order not in state.orders
 
 
 def test_forgetting_one_order_keeps_the_fills_of_another() -> None:
@@ -569,9 +608,19 @@ def test_shares_that_vanished_take_their_cost_with_them_and_realise_nothing() ->
 
 def test_the_corrections_remembered_are_bounded() -> None:
     state = State()
-    feed(state, [drift(f"d{n}", believed=0, observed=1) for n in range(205)])
+    feed(state, [drift(f"d{n}", believed=n % 2, observed=1 - n % 2) for n in range(205)])
     assert len(state.corrected) == 200
-    assert step(state, drift("d204", believed=0, observed=1)) == []
+    assert step(state, drift("d203", believed=1, observed=0)) == []
+    assert kinds(step(state, drift("d4", believed=1, observed=0))) == ["PositionCorrected"]
+
+
+def test_a_drift_that_a_fill_has_explained_meanwhile_is_not_corrected() -> None:
+    """Both would count the same shares; the reconciler measures what is left, if anything."""
+    state = State()
+    order = prepared(state)
+    late = drift(believed=0, observed=10)
+    assert kinds(feed(state, [fill(order), late])) == ["OrderFilled"]
+    assert state.holdings[YES].position.shares == shares(10)
 
 
 # --- the core's form ----------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """What the executor says is booked to the leaders who caused it, and nothing is counted twice."""
 
+import msgspec
 import pytest
 
 from services.risk.state import UNATTRIBUTED, Held, Reservation, State, View, key_of, usage
 from shared.domain.messages import HoldingChanged, OrderApproved, ReservationEnded
+from shared.domain.observations import Settlement
 from shared.domain.positions import Position
 from shared.domain.units import Shares, Usd
 from tests.support.risk_builders import (
@@ -375,3 +377,12 @@ def test_rounding_never_frees_what_is_still_in_flight() -> None:
 def test_leaders_have_limits_of_their_own() -> None:
     rules = policy()
     assert rules.sizing_of(OTHER) is rules.sizing
+
+
+@pytest.mark.parametrize("settlement", ["MINED", "RETRYING", "CONFIRMED"])
+def test_a_settlement_that_goes_on_moves_nothing(settlement: Settlement) -> None:
+    state = State()
+    filled = fill(entered(state))
+    step(state, filled)
+    moved = msgspec.structs.replace(failed(filled), settlement=settlement)
+    assert step(state, moved) == []

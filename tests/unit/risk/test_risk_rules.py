@@ -251,6 +251,21 @@ def test_a_trim_is_what_the_next_rules_see() -> None:
     assert trimmed.size == shares(7)  # 3.57 dollars, which the total still allows
 
 
+def test_the_least_fee_and_rounding_are_inside_what_a_cap_still_allows() -> None:
+    """In proportion 9.70 shares would do; their costs, each rounded up, are a step too dear."""
+    cheap = Price(200)
+    proposed = case(
+        size=2_336,
+        policy=policy(price_min=cheap, slippage_bps_max=Bps(0), trade_usd_max=Usd(2_077)),
+        market=market(tick=Price(100), fee_rate=70_000),
+        book=book(ask=0.02, size=10_000),
+        leader_price=cheap,
+    )
+    found = verdict(proposed, "trade")
+    assert (found.outcome, found.size) == ("trim", shares(9.68))
+    assert worst_usd(proposed.market, "BUY", cheap, found.size) <= 2_077
+
+
 # --- reducing ---------------------------------------------------------------------------------
 
 

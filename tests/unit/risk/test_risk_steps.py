@@ -377,6 +377,29 @@ def test_the_same_refusal_is_not_said_again_but_another_is() -> None:
     )
 
 
+def test_a_refusal_is_said_again_once_an_order_came_between() -> None:
+    state = State()
+    step(state, review(intent(0, 100), View()))
+    later = NOW_NS + seconds(1)
+    order = approval_in(step(state, reconsider(state, later), later))
+    step(state, declined(order), later)
+    again = later + seconds(1)
+    refused = refusal_in(step(state, reconsider(state, again, seen=View()), again))
+    assert refused.reason == "MARKET_UNKNOWN"
+
+
+def test_a_refusal_is_said_again_of_what_was_written_off() -> None:
+    state = State()
+    order = approval_in(step(state, review(intent(0, 100))))
+    execute(state, order, shares(12), trade="a part")
+    step(state, reconsider(state, seen=View()))
+    late = NOW_NS + seconds(31)
+    assert kinds(step(state, reconsider(state, late), late)) == ["TargetExpired"]
+    step(state, fill(order, shares(8), trade="late"), late)
+    refused = refusal_in(step(state, reconsider(state, late, seen=View()), late))
+    assert (refused.side, refused.size, refused.reason) == ("SELL", shares(8), "MARKET_UNKNOWN")
+
+
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
