@@ -542,6 +542,18 @@ def test_an_order_that_closed_without_a_fill_is_kept_only_while_one_may_still_be
     assert killed.order not in state.orders
 
 
+def test_a_closed_order_is_kept_as_long_as_a_fill_of_it_is_not_final() -> None:
+    state = State()
+    order = prepared(state)
+    step(state, reported(order, fill(order)))
+    later = START_NS + NS_PER_S * 3_600
+    approved = approval("second", expires_ns=later)
+    step(state, attempt(approved, fresh=book(seen_ns=later)), later)
+    assert order.order in state.orders
+    assert kinds(step(state, fill(order, settlement="FAILED"), later)) == ["FillSettled"]
+    assert state.holdings[YES].position.shares == 0
+
+
 def test_forgetting_one_order_keeps_the_fills_of_another() -> None:
     state = State()
     yes = prepared(state)
