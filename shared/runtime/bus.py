@@ -27,12 +27,15 @@ from shared.runtime.ports import Entry, FencedError, GapError, Lane
 from shared.runtime.streams import LEASES, STREAM, STREAMS
 
 _PULL: Final = 1_000  # messages asked for at a time: the bound of what can be in flight
+_PULL_BYTES: Final = 32 << 20  # ... and nats-py drops what waits beyond 128 MiB
 _PULL_EXPIRES_S: Final = 30
 _HEARTBEAT_S: Final = 2
 _REPLY_DEADLINE_S: Final = 2.0
 _APPEND_DEADLINE_S: Final = 10.0  # the lane's lease ends it earlier when it is lost
 _WRONG_LAST_SEQUENCE: Final = 10071
 _NAME_IN_USE: Final = 10058
+_FAILED: Final = 500  # the server could not do it now
+_CREATE_TRIES: Final = 50
 _UNAVAILABLE: Final = 503  # the server is up, its streams are not yet
 _MESSAGE_MAX: Final = 900_000  # bytes of facts in one ledger message; more are several, as one
 _DEAD_DATA_MAX: Final = 64_000
@@ -72,11 +75,22 @@ async def provision(client: Client) -> None:
         new = config.copy()
         if config["name"] == LEASES:
             new["first_seq"] = SystemClock().now_ns() // NS_PER_MS
-        answer = await _api(client, f"STREAM.CREATE.{config['name']}", new)
+        answer = await _create(client, new)
         if answer.get("error", {}).get("err_code") == _NAME_IN_USE:
             answer = await _api(client, f"STREAM.UPDATE.{config['name']}", config)
         if "error" in answer:
             raise RuntimeError(f"stream {config['name']}: {answer['error'].get('description')}")
+
+
+async def _create(client: Client, config: dict[str, Any]) -> dict[str, Any]:
+    """Create a stream; one of that name that is being deleted keeps its files for a moment."""
+    tries = 0
+    while True:
+        tries += 1
+        answer = await _api(client, f"STREAM.CREATE.{config['name']}", config)
+        if answer.get("error", {}).get("code") != _FAILED or tries == _CREATE_TRIES:
+            return answer
+        await asyncio.sleep(0.1)
 
 
 async def wait_until_provisioned(client: Client, *, deadline_s: float) -> None:
@@ -316,6 +330,7 @@ class _Pull:
         self._got = 0
         body = {
             "batch": _PULL,
+            "max_bytes": _PULL_BYTES,
             "expires": int(_PULL_EXPIRES_S * 1e9),
             "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
         }
@@ -326,11 +341,12 @@ class _Pull:
         )
 
     async def _status(self, message: Msg) -> None:
-        status = message.headers["Status"] if message.headers else ""
+        headers = message.headers or {}
+        status = headers["Status"]
         if status == "100":
             return
-        if status == "408":  # this request expired with nothing more to give
-            await self._ask()
+        if status == "408" or "MaxBytes" in headers.get("Description", ""):
+            await self._ask()  # this request is over: it expired, or what it asked for is here
             return
         raise _ConsumerLostError(status)
 
