@@ -2,24 +2,29 @@
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
 from services.ctl.check import check
-from services.ctl.commands import halt, resume
+from services.ctl.commands import follow, halt, reduce_only, resume, unfollow
+from services.ctl.config import config
 from services.ctl.demo import demo
 from services.ctl.errors import EXPECTED, INTERRUPTED, OK, USAGE, code_of, text_of
 from services.ctl.provision import provision
+from services.ctl.reload import reload
+from services.ctl.risk import risk
 from services.ctl.status import status
 from services.ctl.up import down, up
 from services.ctl.verify import verify
+from services.ctl.what_if import what_if
 from services.ctl.why import why
 
-_COMMANDS = {
+_COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "See it work": (demo, up, down),
-    "Look": (status, why, verify, check),
-    "Act": (halt, resume, provision),
+    "Look": (status, risk, why, config, what_if, verify, check),
+    "Act": (halt, reduce_only, resume, unfollow, follow, reload, provision),
 }
 
 
@@ -36,8 +41,14 @@ def application() -> typer.Typer:
     )
     for panel, commands in _COMMANDS.items():
         for command in commands:
-            app.command(rich_help_panel=panel, help=flowed(command.__doc__ or ""))(command)
+            told = flowed(command.__doc__ or "")
+            app.command(name_of(command), rich_help_panel=panel, help=told)(command)
     return app
+
+
+def name_of(command: Callable[..., Any]) -> str:
+    """Return what a command is called on the command line."""
+    return command.__name__.replace("_", "-")
 
 
 def flowed(text: str) -> str:
@@ -63,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _verb(given: list[str]) -> str:
-    names = {command.__name__ for commands in _COMMANDS.values() for command in commands}
+    names = {name_of(command) for commands in _COMMANDS.values() for command in commands}
     return f"{given[0]} " if given[0] in names else ""
 
 

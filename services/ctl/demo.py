@@ -62,6 +62,11 @@ backfill_s = 600 # the venue began with us, so all of a leader's activity is rea
 [aggregator]
 quiet_ms = {quiet_ms}
 age_max_ms = 3000
+churn_quiet_ms = 3000 # recordings run faster than life
+churn_age_max_ms = 12000
+
+[risk]
+volatility_calm = 80000 # markets that live for fifteen minutes are never as calm as others
 
 [executor]
 poll_interval_ms = 1000
@@ -220,13 +225,15 @@ def _prepare(cast: Cast, directory: Path) -> tuple[Path, dict[str, str]]:
     own = ids.wallet(Account.from_key(f"0x{key}").address)
     held = write_private(directory / "key", key)
     config = directory / "config.toml"
-    leaders = "\n".join(_leader(who, name) for who, name in cast.leaders)
+    leaders = "\n".join(_leader(who, name, cast) for who, name in cast.leaders)
     text = _CONFIG.format(wallet=own, quiet_ms=QUIET_MS, leaders=leaders)
     config.write_text(text, encoding="utf-8")
     return config, {f"{PRIVATE_KEY}_FILE": str(held.absolute())}
 
 
-def _leader(who: Wallet, name: str) -> str:
+def _leader(who: Wallet, name: str, cast: Cast) -> str:
     ratio_bps = _RATIO_BPS.get(name, _RATIO_BPS_RECORDED)
     sizing = f'sizing = "proportional"\nratio_bps = {ratio_bps} # of what he spends'
+    if not cast.is_synthetic:  # a machine's fills are recorded to be watched, whatever it is after
+        sizing += "\nchurn_share_bps_max = 0 # even if he makes the market"
     return f'\n[[leaders]]\nwallet = "{who}"\nname = "{name}"\n{sizing}\n'

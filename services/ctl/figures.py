@@ -7,10 +7,12 @@ import msgspec
 
 from shared.domain.ids import ConditionId, TokenId, Wallet
 from shared.domain.market import Market
-from shared.domain.messages import Fact, OrderApproved, OrderPrepared
+from shared.domain.messages import Fact
 from shared.domain.units import BPS, MICRO, NS_PER_MS, NS_PER_S, format_micro
 
 MINUTE_S: Final = 60
+_ENDLESS: Final = 1 << 61  # no number of ours comes near: a limit that nobody set
+_MONEY: Final = ("usd", "shares", "price")
 _BRIEF_MAX: Final = 20  # characters of a market's name where space is short
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -54,6 +56,11 @@ def bps(value: int) -> str:
     return f"{value:+,} bps"
 
 
+def percent(value: int) -> str:
+    """Write basis points as percent."""
+    return f"{value * 100 / BPS:,.2f} %"
+
+
 def duration(ns: int) -> str:
     """Write a duration with the unit that fits it."""
     if abs(ns) < 10 * NS_PER_S:
@@ -70,6 +77,8 @@ def duration(ns: int) -> str:
 
 def measured(value: int, unit: str) -> str:
     """Write a verdict's number in its own unit."""
+    if value >= _ENDLESS:
+        return "no limit"
     match unit:
         case "usd":
             return usd(value)
@@ -80,11 +89,25 @@ def measured(value: int, unit: str) -> str:
         case "ns":
             return duration(value)
         case "bps":
-            return f"{value:,} bps ({value * 100 / BPS:.2f} %)"
+            return f"{value:,} bps ({percent(value)})"
+        case "volatility":  # of the mid, in micro-log-odds per square root of a second
+            return "unknown" if value < 0 else f"{format_micro(value)} log-odds/√s"
         case "":
             return str(value)
         case _:
             return f"{value:,} {unit}"
+
+
+def number(value: int, unit: str) -> int | Decimal:
+    """Return a number for JSON: money and sizes exactly, durations in ms, the rest as it is."""
+    if unit in _MONEY:
+        return decimal(value)
+    return value // NS_PER_MS if unit == "ns" else value
+
+
+def number_unit(unit: str) -> str:
+    """Return the unit that ``number`` returns."""
+    return "ms" if unit == "ns" else unit
 
 
 def notional(price_: int, size: int) -> int:
@@ -113,8 +136,9 @@ class Names:
 
     def hear(self, fact: Fact) -> None:
         """Learn the market that a fact describes, if it does."""
-        if isinstance(fact, OrderApproved | OrderPrepared):
-            self.learn(fact.market)
+        market = getattr(fact, "market", None)
+        if isinstance(market, Market):
+            self.learn(market)
 
     def learn(self, market: Market) -> None:
         self._markets[market.condition] = market

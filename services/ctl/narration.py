@@ -13,16 +13,13 @@ from services.ctl.figures import (
     short,
     usd,
 )
+from services.ctl.governance import governed
 from shared.domain import messages as m
-from shared.domain.units import NS_PER_MS, NS_PER_S, bps_worse
+from shared.domain.ids import ConditionId
+from shared.domain.units import NS_PER_MS, NS_PER_S, Shares, bps_worse
 
 GRID: Final = "GRID"  # the reason of a trim that only puts a size on the venue's grid
 _LONG_NS: Final = 86_400 * NS_PER_S  # a refusal that waits longer waits for more to do
-_REGIMES: Final = {"normal": "normal", "reduce_only": "reduce-only", "halted": "halted"}
-
-
-def regime_name(regime: m.Regime) -> str:
-    return _REGIMES[regime]
 
 
 def told(fact: m.Fact, names: Names) -> str:
@@ -34,14 +31,32 @@ def told(fact: m.Fact, names: Names) -> str:
             | m.LeaderBaselineRead()
             | m.ActivityRead()
             | m.FeedChanged()
+            | m.MarketResolved()
         ):
             return _seen(fact, names)
         case m.FillCounted() | m.IntentFormed() | m.WindowNetted():
             return _netted(fact, names)
+        case m.LeaderDriftSuspected() | m.LeaderDriftCleared() | m.LeaderCorrected():
+            return _doubted(fact, names)
         case m.TargetSet() | m.TargetExpired() | m.OrderApproved() | m.OrderRefused():
             return _judged(fact, names)
-        case m.HoldingChanged() | m.ReservationEnded() | m.RegimeChanged():
+        case m.HoldingChanged() | m.LeadersNetted() | m.ReservationEnded():
             return _booked(fact, names)
+        case (
+            m.RegimeChanged()
+            | m.EquityMarked()
+            | m.ConfigChanged()
+            | m.CommandRefused()
+            | m.LeaderUnfollowed()
+            | m.LeaderFollowed()
+            | m.HaltTrading()
+            | m.ReduceOnly()
+            | m.ResumeTrading()
+            | m.UnfollowLeader()
+            | m.FollowLeader()
+            | m.ReloadConfig()
+        ):
+            return governed(fact, names)
         case (
             m.OrderPrepared()
             | m.OrderDeclined()
@@ -54,15 +69,17 @@ def told(fact: m.Fact, names: Names) -> str:
             return _executed(fact, names)
         case m.DriftSuspected() | m.DriftFound() | m.DriftCleared() | m.OrphanFound():
             return _compared(fact, names)
-        case m.HaltTrading() | m.ResumeTrading():
-            verb = "halt" if isinstance(fact, m.HaltTrading) else "resume"
-            return f"{fact.actor} asks to {verb}: {fact.reason}"
         case _:
             assert_never(fact)
 
 
 def _seen(
-    fact: m.LeaderFilled | m.LeaderActed | m.LeaderBaselineRead | m.ActivityRead | m.FeedChanged,
+    fact: m.LeaderFilled
+    | m.LeaderActed
+    | m.LeaderBaselineRead
+    | m.ActivityRead
+    | m.FeedChanged
+    | m.MarketResolved,
     names: Names,
 ) -> str:
     match fact:
@@ -80,6 +97,12 @@ def _seen(
         case m.FeedChanged():
             said = f" ({fact.detail})" if fact.detail else ""
             return f"feed {fact.feed} {fact.state} after {fact.duration_ms:,} ms{said}"
+        case m.MarketResolved():
+            pays = ", ".join(
+                f"{names.outcome(fact.condition, outcome)} pays {price(payout)}"
+                for outcome, payout in enumerate(fact.payouts)
+            )
+            return f"settled {names.market(fact.condition)}: {pays}; nothing is left to copy"
 
 
 def _trade(fact: m.LeaderFilled | m.OrderFilled, names: Names) -> str:
@@ -108,6 +131,34 @@ def _netted(fact: m.FillCounted | m.IntentFormed | m.WindowNetted, names: Names)
             return f"{who} in {where}: {len(fact.fills)} fills net to nothing to follow"
 
 
+def _doubted(
+    fact: m.LeaderDriftSuspected | m.LeaderDriftCleared | m.LeaderCorrected, names: Names
+) -> str:
+    who, where = names.leader(fact.leader), names.market(fact.condition)
+    match fact:
+        case m.LeaderDriftSuspected():
+            believed = _both(fact.condition, fact.believed, names)
+            observed = _both(fact.condition, fact.observed, names)
+            cause = fact.probable_cause.replace("_", " ")
+            sides = f"we believe {believed}, the venue says {observed}"
+            return f"{who} in {where} is doubted: {sides} ({cause}); his activity is read again"
+        case m.LeaderDriftCleared():
+            return f"{who} in {where} is doubted no more"
+        case m.LeaderCorrected():
+            change = _both(fact.condition, (fact.yes, fact.no), names, signed=True)
+            cause = fact.probable_cause.replace("_", " ")
+            return f"{who} in {where} corrected by {change}: {cause}"
+
+
+def _both(
+    condition: ConditionId, sides: tuple[Shares, Shares], names: Names, *, signed: bool = False
+) -> str:
+    return " and ".join(
+        f"{shares(size, signed=signed)} {names.outcome(condition, outcome)}"
+        for outcome, size in enumerate(sides)
+    )
+
+
 def _judged(
     fact: m.TargetSet | m.TargetExpired | m.OrderApproved | m.OrderRefused, names: Names
 ) -> str:
@@ -115,7 +166,8 @@ def _judged(
     match fact:
         case m.TargetSet():
             change = f"{shares(fact.before)} -> {shares(fact.target)}"
-            return f"target in {where} {change} shares because of {names.leader(fact.leader)}"
+            because = f"because of {names.leader(fact.leader)}"
+            return f"target in {where} {change} shares {because}{_unsized(fact)}"
         case m.TargetExpired():
             return f"target in {where} {shares(fact.target)} expired at {shares(fact.held)} shares"
         case m.OrderApproved():
@@ -124,10 +176,17 @@ def _judged(
             if fact.side == "SELL":
                 limit = f"{price(fact.limit)} or better"
             order = f"{_order(fact, names)} at {limit}"
-            return f"approved {order}" + "".join(f"; {trimmed(v)}" for v in trims)
+            against = "; it nets against what other leaders hold" if fact.nets else ""
+            return f"approved {order}{against}" + "".join(f"; {trimmed(v)}" for v in trims)
         case m.OrderRefused():
             what = "" if fact.side is None else f"{fact.side.lower()} {shares(fact.size)} in "
             return f"refused {what}{where}: {refusal(fact)}; {_next(fact)}"
+
+
+def _unsized(fact: m.TargetSet) -> str:
+    """Return why nothing could be sized, if so."""
+    refused = [step.reason for step in fact.arithmetic if step.outcome == "refuse"]
+    return f"; nothing is sized: {', '.join(refused)}" if refused else ""
 
 
 def _next(fact: m.OrderRefused) -> str:
@@ -162,7 +221,7 @@ def _order(fact: m.OrderApproved | m.OrderPrepared, names: Names) -> str:
     return f"{fact.side} {shares(fact.size)} {names.token(fact.token)}"
 
 
-def _booked(fact: m.HoldingChanged | m.ReservationEnded | m.RegimeChanged, names: Names) -> str:
+def _booked(fact: m.HoldingChanged | m.LeadersNetted | m.ReservationEnded, names: Names) -> str:
     match fact:
         case m.HoldingChanged():
             what = (
@@ -170,12 +229,21 @@ def _booked(fact: m.HoldingChanged | m.ReservationEnded | m.RegimeChanged, names
             )
             profit = f", realised {usd(fact.realised)}" if fact.realised else ""
             change = shares(fact.shares, signed=True)
-            return f"booked {change} {what} to {names.leader(fact.leader)}{profit}"
+            sets = ""
+            if fact.crossed:
+                sets = f", {shares(fact.crossed, signed=True)} sets held against other leaders"
+            return f"booked {change} {what} to {names.leader(fact.leader)}{profit}{sets}"
+        case m.LeadersNetted():
+            outcome = names.outcome(fact.condition, 0)
+            what = f"{shares(fact.shares)} {outcome} of {names.market(fact.condition)}"
+            sides = f"{names.leader(fact.more)} more, {names.leader(fact.less)} less"
+            worth = usd(notional(fact.yes_price, fact.shares))
+            return f"netted {what}: {sides}, at {price(fact.yes_price)} = {worth}, without an order"
         case m.ReservationEnded():
-            return f"reservation ended: {fact.reason}, {shares(fact.filled)} filled"
-        case m.RegimeChanged():
-            before, after = regime_name(fact.before), regime_name(fact.regime)
-            return f"trading {before} -> {after}: {fact.reason} (by {fact.actor})"
+            slip = ""
+            if fact.slippage_bps is not None:
+                slip = f", {bps(fact.slippage_bps)} to the estimate"
+            return f"reservation ended: {fact.reason}, {shares(fact.filled)} filled{slip}"
 
 
 def _sent(

@@ -11,7 +11,7 @@ from shared.domain.units import NS_PER_S, Shares, Usd
 from shared.domain.views import (
     ACCOUNT,
     DRIFT,
-    PREFIX,
+    FEEDS_PREFIX,
     RISK,
     AccountView,
     DriftView,
@@ -24,14 +24,13 @@ from shared.domain.views import (
 from shared.runtime.clock import Clock
 from shared.runtime.ports import Lane, Ledger, Store
 
-FEEDS_PREFIX: Final = f"{PREFIX}feeds:"
 _FEEDS_KEPT_NS: Final = 30 * NS_PER_S  # an ingester silent for longer is gone, not a feed
 _SHARDED: Final = ("ingester", "aggregator")
 _ACCOUNTED: Final = ("risk", "executor", "reconciler")
 # Whom each service hears (its ``inputs``), as far as it hears the ledger at all.
 HEARD: Final[dict[str, tuple[str, ...]]] = {
     "ingester": (),
-    "aggregator": ("ingester",),
+    "aggregator": ("ingester", "ctl"),
     "risk": ("aggregator", "executor", "ctl"),
     "executor": ("risk", "reconciler"),
     "reconciler": (),
@@ -144,7 +143,7 @@ def behind(lane: Lane, cursor: int, ends: dict[Lane, int]) -> int:
             seq
             for source, seq in ends.items()
             if source.service in HEARD[lane.service]
-            and (not shards or source.partition == lane.partition)
+            and (not shards or source.service == "ctl" or source.partition == lane.partition)
         ),
         default=0,
     )

@@ -46,7 +46,15 @@ _LABELS: Final[dict[str, tuple[str, str]]] = {
     "regime_changed": ("trading", "bold yellow"),
     "feed_changed": ("feed", "yellow"),
     "halt_trading": ("halt", "bold yellow"),
+    "reduce_only": ("reduce", "bold yellow"),
     "resume_trading": ("resume", "bold yellow"),
+    "leaders_netted": ("netted", "bold green"),
+    "leader_corrected": ("leader?", "yellow"),
+    "leader_unfollowed": ("leaders", "bold yellow"),
+    "leader_followed": ("leaders", "bold yellow"),
+    "config_changed": ("settings", "bold yellow"),
+    "command_refused": ("refused", "red"),
+    "market_resolved": ("settled", "dim"),
 }
 
 
@@ -66,7 +74,7 @@ class Show:
         self.names.hear(fact)
         self.tally.hear(fact)
         label, style = _LABELS.get(m.kind_of(fact), ("", ""))
-        if not label or (isinstance(fact, m.OrderClosed) and fact.reason == "filled"):
+        if not label or _is_routine(fact):
             return None
         line = Text.assemble(
             (f"{clock(elapsed_ns)} ", "dim"),
@@ -133,6 +141,15 @@ class Show:
             text.append(f"slippage estimated {bps(found.estimated_bps)}, ")
             text.append(f"realised {bps(found.realised_bps)}")
         return text
+
+
+def _is_routine(fact: m.Fact) -> bool:
+    """Tell whether a fact says nothing that another line does not: filled, or just started."""
+    match fact:
+        case m.OrderClosed(reason="filled") | m.ConfigChanged(actor="start"):
+            return True
+        case _:
+            return False
 
 
 def clock(elapsed_ns: int) -> str:

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from services.ctl.errors import FINDING, OK
 from services.ctl.figures import Names, decimal, duration, json_text, shares, usd
-from services.ctl.narration import regime_name
+from services.ctl.governance import regime_name
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.picture import LaneStatus, Picture, Reader, Row
+from services.ctl.risk import scope_name
 from services.ctl.session import find_place, session
 from services.ctl.why import names_of
 from shared.domain.units import NS_PER_MS, NS_PER_S
@@ -83,7 +84,7 @@ def screen(picture: Picture, names: Names) -> Group:
     return Group(
         headline(picture),
         feeds_line(picture),
-        caps_table(picture),
+        caps_table(picture, names),
         rows_table(picture.rows, names),
         lanes_table(picture),
     )
@@ -136,13 +137,17 @@ def feeds_line(picture: Picture) -> Text:
     return text
 
 
-def caps_table(picture: Picture) -> RenderableType:
+def caps_table(picture: Picture, names: Names) -> RenderableType:
+    """Return the account's caps and whichever other is nearly full; `driftless risk` has all."""
     if picture.risk is None:
         return Text("")
     text = Text("caps    ")
     for cap in picture.risk.caps:
         full = cap.limit and cap.used * 10 >= cap.limit * 9
-        text.append(f"{cap.name} {usd(cap.used)} of {usd(cap.limit)}   ", "red" if full else "")
+        if full or not cap.scope:
+            of = f" {scope_name(cap, names)}" if cap.scope else ""
+            told = f"{cap.name}{of} {usd(cap.used)} of {usd(cap.limit)}   "
+            text.append(told, "red" if full else "")
     profit = picture.risk.realised_today
     return text.append(f"realised today {usd(profit)}", "red" if profit < 0 else "")
 
@@ -175,12 +180,12 @@ def rows_table(rows: Sequence[Row], names: Names, limit: int | None = None) -> R
 
 
 def lanes_table(picture: Picture) -> RenderableType:
-    """Return a line a lane that ever said or heard something, and the rest in one."""
+    """Return a line a lane that ever said something or is behind, and the rest in one."""
     table = Table(title="Lanes", title_justify="left")
     table.add_column("lane")
     for name in ("epoch", "heard", "said", "behind"):
         table.add_column(name, justify="right")
-    idle = [lane for lane in picture.lanes if not (lane.cursor or lane.said or lane.behind)]
+    idle = [lane for lane in picture.lanes if not (lane.said or lane.behind)]
     for lane in picture.lanes:
         if lane not in idle:
             table.add_row(*_lane_cells(lane))
@@ -212,7 +217,12 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
         "cash_usd": decimal(account.collateral) if account else None,
         "cash_age_ms": age_ms(account.as_of_ns) if account else None,
         "caps": [
-            {"name": cap.name, "used_usd": decimal(cap.used), "limit_usd": decimal(cap.limit)}
+            {
+                "name": cap.name,
+                "scope": cap.scope,
+                "used_usd": decimal(cap.used),
+                "limit_usd": decimal(cap.limit),
+            }
             for cap in (risk.caps if risk else ())
         ],
         "drift": {

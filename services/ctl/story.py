@@ -10,6 +10,7 @@ from shared.domain.messages import (
     Fact,
     FillCounted,
     IntentFormed,
+    LeaderCorrected,
     LeaderFilled,
     OrderFilled,
     OrderPrepared,
@@ -101,8 +102,8 @@ class Log:
     def story(self, told: Told) -> Story:
         """Return the whole story that a fact is part of."""
         top = self._top(told)
-        if isinstance(top.fact, LeaderFilled | FillCounted):
-            fill = top.fact.id if isinstance(top.fact, LeaderFilled) else top.fact.cause
+        if isinstance(top.fact, LeaderFilled | LeaderCorrected | FillCounted):
+            fill = top.fact.cause if isinstance(top.fact, FillCounted) else top.fact.id
             top = self._windows.get(fill, top)
         return self._told(top)
 

@@ -85,9 +85,12 @@ def _done(tally: Tally) -> Sequence[tuple[str, str]]:
         listed = ", ".join(f"{reason} {count}" for reason, count in tally.refused.most_common())
         refused = f"{refused}: {listed}"
     netted = f", {counts['netted_windows']} windows netted to nothing"
+    between = f"{counts['leaders_netted']} times, {usd(tally.netted_usd)}, without an order; "
+    between += f"{counts['netting_orders']} orders against what other leaders hold"
     return (
         ("leaders' fills seen", f"{counts['leader_fills']}"),
         ("intents", f"{counts['intents']}{netted}"),
+        ("netted between leaders", between),
         ("approved", f"{counts['approved']}, {counts['trimmed']} of them trimmed"),
         ("refused", refused),
         ("orders", orders),

@@ -15,6 +15,7 @@ from shared.domain.messages import (
     FillSettled,
     IntentFormed,
     LeaderFilled,
+    LeadersNetted,
     OrderAccepted,
     OrderApproved,
     OrderClosed,
@@ -68,6 +69,7 @@ class Tally:
         self.rejected: Counter[str] = Counter()
         self.filled_usd = 0
         self.fees_usd = 0
+        self.netted_usd = 0  # of what leaders traded with each other, without an order
         self.partly_filled = 0
         self._orders: dict[OrderHash, _Order] = {}
         self._seen_ns: dict[str, int] = {}
@@ -86,8 +88,12 @@ class Tally:
                 self._intent_ns.setdefault(fact.root, fact.ts_ns)
             case WindowNetted():
                 self.counts["netted_windows"] += 1
+            case LeadersNetted():
+                self.counts["leaders_netted"] += 1
+                self.netted_usd += fact.yes_price * fact.shares // MICRO
             case OrderApproved():
                 self.counts["approved"] += 1
+                self.counts["netting_orders"] += fact.nets
                 self.counts["trimmed"] += any(is_trim(v) for v in fact.verdicts)
             case OrderRefused():
                 self.counts["refused"] += 1
@@ -197,7 +203,7 @@ def tally_json(tally: Tally) -> dict[str, Any]:
     keys = (
         "leader_fills", "intents", "netted_windows", "approved", "trimmed", "refused", "declined",
         "orders", "accepted", "rejected", "unknown", "fills", "filled_orders", "failed_fills",
-        "closed", "corrections",
+        "closed", "corrections", "leaders_netted", "netting_orders",
     )  # fmt: skip
     slippage = tally.slippage()
     return {
@@ -207,6 +213,7 @@ def tally_json(tally: Tally) -> dict[str, Any]:
         "rejected_by_reason": dict(tally.rejected.most_common()),
         "filled_usd": decimal(tally.filled_usd),
         "fees_usd": decimal(tally.fees_usd),
+        "leaders_netted_usd": decimal(tally.netted_usd),
         "slippage": {
             "orders": slippage.orders,
             "estimated_bps": slippage.estimated_bps,

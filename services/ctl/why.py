@@ -6,13 +6,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from services.ctl.arithmetic import steps_json, steps_table, verdicts_json, verdicts_table
 from services.ctl.errors import CtlError, UsageError
-from services.ctl.figures import Names, bps, duration, json_text, measured, price, shares
+from services.ctl.figures import Names, bps, duration, json_text, price, shares, usd
 from services.ctl.narration import told
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.session import Session, find_place, session
@@ -24,7 +23,7 @@ from shared.domain.messages import (
     OrderPrepared,
     OrderRefused,
     Quote,
-    Verdict,
+    TargetSet,
     kind_of,
 )
 from shared.domain.units import NS_PER_MS, bps_worse
@@ -33,8 +32,9 @@ from shared.runtime.ports import Ledger
 
 _FILLS_SHOWN: Final = 12
 _MATCHES_SHOWN: Final = 6
+_LEVELS_SHOWN: Final = 5
 _STYLES: Final = {
-    "pass": "green", "trim": "yellow", "refuse": "red", "order_refused": "red",
+    "order_refused": "red", "command_refused": "red", "leaders_netted": "green",
     "order_declined": "red", "order_rejected": "red", "order_filled": "green",
     "order_approved": "green", "position_corrected": "yellow", "order_outcome_unknown": "yellow",
 }  # fmt: skip
@@ -55,8 +55,9 @@ def why(
 ) -> None:
     """Explain one order, fill or decision: back to the leader's fills, forward to ours.
 
-    Every step shows its time after the leader's first fill, and every decision its numbers: what
-    each rule found, and the limit it held it to. Slippage is positive when worse for us.
+    Every step shows its time after the leader's first fill, and every decision its numbers: how
+    the target was sized, step by step; what each rule found, the limit it held it to, and the size
+    it left. Slippage is positive when worse for us.
 
     Example: driftless why 0x3fa94c
 
@@ -140,11 +141,13 @@ def story_tree(log: Log, match: Match, story: Story, names: Names) -> Tree:
 
 def _grow(tree: Tree, node: Node, log: Log, story: Story, names: Names, match: Match) -> None:
     branch = tree.add(_line(node.told, story, names, match))
-    for note in notes(node.told, log):
+    for note in notes(node.told, log, names):
         branch.add(Text(note, style="dim"))
-    verdicts = getattr(node.told.fact, "verdicts", ())
-    if verdicts:
-        branch.add(_rules(verdicts))
+    fact = node.told.fact
+    if isinstance(fact, TargetSet) and fact.arithmetic:
+        branch.add(steps_table(fact))
+    if isinstance(fact, OrderApproved | OrderRefused) and fact.verdicts:
+        branch.add(verdicts_table(fact.verdicts))
     for child in node.children:
         _grow(branch, child, log, story, names, match)
 
@@ -166,27 +169,14 @@ def after(at: Told, story: Story) -> str:
     return f"+{duration(at.fact.ts_ns - story.start_ns)}".replace("+-", "-")
 
 
-def _rules(verdicts: tuple[Verdict, ...]) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
-    for name in ("rule", "outcome", "actual", "limit", "reason"):
-        table.add_column(name, justify="right" if name in ("actual", "limit") else "left")
-    for verdict in verdicts:
-        numbers = ("", "")
-        if verdict.unit:
-            numbers = (
-                measured(verdict.actual, verdict.unit),
-                measured(verdict.limit, verdict.unit),
-            )
-        outcome = Text(verdict.outcome, style=_STYLES[verdict.outcome])
-        table.add_row(verdict.rule, outcome, *numbers, verdict.reason)
-    return table
-
-
-def notes(at: Told, log: Log) -> list[str]:
+def notes(at: Told, log: Log, names: Names) -> list[str]:
     """Return what else is known of a fact: the book it stood on, the slippage it cost."""
     fact = at.fact
-    if isinstance(fact, OrderApproved | OrderPrepared | OrderRefused) and fact.quote is not None:
-        return [quoted(fact.quote)]
+    quote = getattr(fact, "quote", None)
+    if isinstance(quote, Quote):
+        decided = not isinstance(fact, OrderPrepared)  # else it stands above, at the approval
+        told = [quoted(quote), *([ladder(quote)] if quote.levels and decided else [])]
+        return [*told, *([counted(fact, names)] if isinstance(fact, OrderApproved) else [])]
     prepared = log.prepared(fact.order) if isinstance(fact, OrderFilled) else None
     if prepared is None or not isinstance(fact, OrderFilled):
         return []
@@ -207,6 +197,24 @@ def quoted(quote: Quote) -> str:
         f"book: bid {price(quote.best_bid)}, ask {price(quote.best_ask)}, "
         f"{shares(quote.depth)} shares within the limit, {duration(quote.book_age_ns)} old"
         f"{expected}{worst}"
+    )
+
+
+def ladder(quote: Quote) -> str:
+    """Return the levels that an order would take, best first."""
+    shown = [f"{shares(size)} at {price(at)}" for at, size in quote.levels[:_LEVELS_SHOWN]]
+    more = len(quote.levels) - len(shown)
+    return f"levels: {', '.join(shown)}{f' and {more} more' if more else ''}"
+
+
+def counted(fact: OrderApproved, names: Names) -> str:
+    """Return what an order counts for, at its worst, while it is in flight."""
+    leader = fact.worst_usd if fact.leader_usd is None else fact.leader_usd
+    account = fact.worst_usd if fact.market_usd is None else fact.market_usd
+    where = f", its category {fact.category}" if fact.category else ""
+    return (
+        f"counts for {usd(leader)} of {names.leader(fact.leader)}'s cap and {usd(account)} of the "
+        f"account's{where}; takes at most {usd(fact.worst_usd)} from the balance"
     )
 
 
@@ -232,10 +240,14 @@ def _node_json(node: Node, log: Log, story: Story, names: Names) -> dict[str, An
         "id": fact.id,
         "after_ms": (fact.ts_ns - story.start_ns) // NS_PER_MS,
         "text": told(fact, names),
-        "notes": notes(node.told, log),
+        "notes": notes(node.told, log, names),
         "fact": msgspec.to_builtins(fact),
         "children": [_node_json(child, log, story, names) for child in node.children],
     }
     if isinstance(fact, LeaderFilled):
         found["seen_after_ms"] = (fact.seen_ns - fact.ts_ns) // NS_PER_MS
+    if isinstance(fact, TargetSet):
+        found["arithmetic"] = steps_json(fact)
+    if isinstance(fact, OrderApproved | OrderRefused):
+        found["rules"] = verdicts_json(fact.verdicts)
     return found

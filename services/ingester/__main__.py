@@ -5,6 +5,8 @@ from functools import partial
 
 from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
+from services.ingester.leaders import Observatory, Rereads
+from services.ingester.resolutions import Resolutions
 from services.ingester.shell import ActivityHub, DeadLetters, FeedReport, Shell, World
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
@@ -21,9 +23,12 @@ def build(context: Context) -> Built[State]:
     venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
     dead = DeadLetters(context.ports.ledger)
     hub = ActivityHub(leaders, clock, dead, settings=settings, url=urls.activity_ws)
-    outlets = Outlets(context.store, context.client, dead.bury)
+    resolutions = Resolutions(venue, clock, dead.bury)
+    outlets = Outlets(context.store, context.client, dead.bury, resolutions.suspect)
     books = BookKeeper(venue, outlets, clock, settings=settings, market_ws=urls.market_ws)
-    world = World(hub, books, venue, dead, leaders, settings)
+    observatory = Observatory(venue, context.store, every_s=settings.leader_snapshot_s)
+    rereads = Rereads(context.client, dead.bury)
+    world = World(hub, books, venue, dead, leaders, settings, observatory, rereads, resolutions)
     report = FeedReport(world, context.store, clock, context.instance)
     service = Service(
         name="ingester",
@@ -32,7 +37,7 @@ def build(context: Context) -> Built[State]:
         evolve=evolve,
         inputs=lambda _: (),
     )
-    background = (hub.run, books.run, report.run, dead.run)
+    background = (hub.run, books.run, report.run, dead.run, rereads.run, resolutions.run)
     return Built(service=service, make_shell=lambda lane: Shell(lane, world), background=background)
 
 

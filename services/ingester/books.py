@@ -27,6 +27,7 @@ from shared.domain.views import (
     exposure_key,
     market_key,
 )
+from shared.domain.volatility import Volatility
 from shared.polymarket.errors import Garbage, NotFound, VenueError
 from shared.polymarket.feed import (
     TOKENS_MAX,
@@ -40,11 +41,11 @@ from shared.polymarket.feed import (
 )
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.stream import Host, Pace, pump
-from shared.runtime.books import REFRESH
 from shared.runtime.clock import Clock
 from shared.runtime.config import IngesterConfig
 from shared.runtime.logs import log
 from shared.runtime.ports import Store, StoreAwayError
+from shared.runtime.rpc import REFRESH
 
 _KEPT_NS: Final = 120 * NS_PER_S  # a market stays of interest this long after the last reason
 _INTEREST_EVERY_S: Final = 1.0
@@ -70,6 +71,7 @@ class Outlets(NamedTuple):
     store: Store
     client: Client
     bury: Callable[[str, str, str], None]  # source, reason, excerpt
+    over: Callable[[ConditionId], None] = lambda _: None  # a market shows a sign of its end
 
 
 class BookKeeper:
@@ -85,7 +87,7 @@ class BookKeeper:
         market_ws: str,
     ) -> None:
         self._venue, self._clock = venue, clock
-        self._store, self._client, self._bury = outlets
+        self._store, self._client, self._bury, self._over = outlets
         self._settings, self._url = settings, market_ws
         self._markets: dict[ConditionId, Market] = {}
         self._wanted: dict[ConditionId, int] = {}
@@ -93,6 +95,7 @@ class BookKeeper:
         self._connections: list[_Connection] = []
         self._home: dict[TokenId, _Connection] = {}
         self._moved: dict[TokenId, Book] = {}
+        self._volatility: dict[TokenId, Volatility] = {}  # of the subscribed tokens
         self._asked: set[TokenId | ConditionId] = set()  # waiting in the queue, or being read
         self._to_read: asyncio.Queue[Resync | ConditionId] = asyncio.Queue()
         self._rng = random.Random()  # noqa: S311 - jitter
@@ -171,6 +174,8 @@ class BookKeeper:
             return None
         with contextlib.suppress(StoreAwayError):
             await self._store.write_views({market_key(condition): encode(market)})
+        if not market.accepting_orders:
+            self._over(condition)
         if condition in self._wanted:  # it may have been dropped while it was read
             self._markets[condition] = market
             self._subscribe(market.tokens)
@@ -181,6 +186,7 @@ class BookKeeper:
         market = self._markets.pop(condition, None)
         for token in market.tokens if market else ():
             connection = self._home.pop(token, None)
+            self._volatility.pop(token, None)
             if connection is not None:
                 for frame in connection.feed.unsubscribe([token]):
                     connection.outbox.put_nowait(frame)
@@ -238,10 +244,12 @@ class BookKeeper:
         match event:
             case BookMoved(book=book):
                 self.heard_ns = self._clock.now_ns()
+                self._watch(book)
                 self._moved[book.token] = book
             case Resync(token=token):
                 self._ask(token, event)
             case Resolved(condition=condition):
+                self._over(condition)
                 if condition in self._markets:  # the venue tells of every market there is
                     self._ask(condition, condition)
             case TickChanged(token=token):
@@ -250,6 +258,14 @@ class BookKeeper:
                         self._ask(market.condition, market.condition)
             case Garbage(reason=reason):
                 self._bury("market stream", reason, event.excerpt)
+
+    def _watch(self, book: Book) -> None:
+        """Take the mid into the volatility; while the book is not trusted there is none."""
+        if book.token in self._home:
+            if book.token not in self._volatility:
+                self._volatility[book.token] = Volatility(self._settings.volatility_horizons_s)
+            mid = book.mid if book.trusted else None
+            self._volatility[book.token].observe(mid, book.seen_ns)
 
     def _ask(self, name: TokenId | ConditionId, request: Resync | ConditionId) -> None:
         if name not in self._asked:
@@ -283,6 +299,7 @@ class BookKeeper:
         for market in list(self._markets.values()):
             if token in market.tokens:
                 await self._load(market.condition)
+                self._over(market.condition)
                 self._resting[market.condition] = until_ns
                 self._drop(market.condition)
 
@@ -299,6 +316,14 @@ class BookKeeper:
 
     # --- out ------------------------------------------------------------------------------
 
+    def _encoded(self, book: Book) -> bytes:
+        """Return a book as it is told, with the volatility of its mid as of now."""
+        watched = self._volatility.get(book.token)
+        if watched is None:
+            return encode(book)
+        now_ns = self._clock.now_ns()
+        return encode(msgspec.structs.replace(book, volatility=watched.value(now_ns)))
+
     async def _flush(self) -> None:
         """Publish the books that moved, each once however often it did."""
         while True:
@@ -306,7 +331,7 @@ class BookKeeper:
             if not self._moved:
                 continue
             moved, self._moved = self._moved, {}
-            encoded = {token: encode(book) for token, book in moved.items()}
+            encoded = {token: self._encoded(book) for token, book in moved.items()}
             try:
                 await self._store.write_views({book_key(t): data for t, data in encoded.items()})
             except StoreAwayError as e:
@@ -340,7 +365,7 @@ class BookKeeper:
             market = self._markets.get(condition) or await self._load(condition)
             return encode(market) if market else b""
         token = ids.token_id(request["token"])
-        book = await self.refresh(token)
+        encoded = self._encoded(await self.refresh(token))
         with contextlib.suppress(StoreAwayError):
-            await self._store.write_views({book_key(token): encode(book)})
-        return encode(book)
+            await self._store.write_views({book_key(token): encoded})
+        return encoded

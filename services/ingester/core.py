@@ -20,12 +20,15 @@ from shared.domain.messages import (
     LeaderActed,
     LeaderBaselineRead,
     LeaderFilled,
+    MarketResolved,
 )
 from shared.domain.observations import Activity, Source
-from shared.domain.units import NS_PER_S, Shares
+from shared.domain.units import NS_PER_S, Price, Shares
 
 READ_EVERY_S: Final = 60  # the durable cursor of a leader moves in steps of at least this
 FUTURE_S_MAX: Final = 60  # a row stamped further ahead than this is not believed
+OPEN_MAX: Final = 50_000  # markets of a lane whose resolution is waited for
+RESOLVED_MAX: Final = 4_000  # of a lane are remembered, so none is said twice; then the later half
 _SLACK_S: Final = 10  # the stream stamps a row up to some seconds apart from its block
 
 
@@ -66,6 +69,15 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     change: FeedChanged
 
 
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue pays for the shares of a market, which is over."""
+
+    partition: int  # of the lane that is told
+    condition: ConditionId
+    payouts: tuple[Price, Price]
+    seen_ns: int
+
+
 class Seen(msgspec.Struct, frozen=True):
     """How many identical rows of one transaction were said, and their venue time."""
 
@@ -80,7 +92,11 @@ class Leader(msgspec.Struct):
 
 
 class State(msgspec.Struct):
+    """What each leader did, and the markets they were in: open, or resolved and when."""
+
     leaders: dict[Wallet, Leader] = {}
+    open: set[ConditionId] = set()
+    resolved: dict[ConditionId, int] = {}
 
 
 def row_key(row: Activity) -> str:
@@ -110,6 +126,8 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
             return _read(policy, state, message, now_ns)
         case Baseline():
             return _begin(state, message)
+        case Settled():
+            return _settle(state, message)
         case Feed(change=change):
             return [change]
         case _:
@@ -174,6 +192,22 @@ def _begin(state: State, read: Baseline) -> list[Fact]:
     ]
 
 
+def _settle(state: State, settled: Settled) -> list[Fact]:
+    if settled.condition not in state.open:
+        return []
+    id_ = content_id("market_resolved", settled.partition, settled.condition)
+    return [
+        MarketResolved(
+            id=id_,
+            cause="",
+            root=id_,
+            ts_ns=settled.seen_ns,
+            condition=settled.condition,
+            payouts=settled.payouts,
+        )
+    ]
+
+
 def _with_ordinals(rows: Iterable[Activity]) -> list[str]:
     return [f"{row_key(row)}@{row.venue_ns // NS_PER_S}" for row in rows]
 
@@ -228,8 +262,13 @@ def evolve(state: State, fact: Fact) -> None:
             said = leader.seen.get(fact.row)
             count = max(fact.ordinal + 1, said.count if said else 0)
             leader.seen[fact.row] = Seen(count, fact.ts_ns // NS_PER_S)
+            _enter(state, fact.condition)
         case LeaderBaselineRead():
             state.leaders[fact.leader] = _baseline(fact)
+            for condition, _, _ in fact.holdings:
+                _enter(state, condition)
+        case MarketResolved():
+            _leave(state, fact)
         case ActivityRead():
             leader = state.leaders[fact.leader]
             leader.through_s = fact.through_s
@@ -240,6 +279,20 @@ def evolve(state: State, fact: Fact) -> None:
             pass  # told for people and for risk; nothing here stands on it
         case _:
             raise AssertionError(f"not a fact of the ingester: {fact}")
+
+
+def _enter(state: State, condition: ConditionId) -> None:
+    """Wait for a market's end; what is done after it, like redeeming, does not reopen it."""
+    if condition not in state.resolved and len(state.open) < OPEN_MAX:
+        state.open.add(condition)
+
+
+def _leave(state: State, fact: MarketResolved) -> None:
+    state.open.discard(fact.condition)
+    state.resolved[fact.condition] = fact.ts_ns
+    if len(state.resolved) > RESOLVED_MAX:  # by halves: a long log is folded in linear time
+        by_age = sorted((ts_ns, condition) for condition, ts_ns in state.resolved.items())
+        state.resolved = {condition: ts_ns for ts_ns, condition in by_age[-RESOLVED_MAX // 2 :]}
 
 
 def _baseline(fact: LeaderBaselineRead) -> Leader:

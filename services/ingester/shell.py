@@ -1,11 +1,12 @@
 """Leaders' activity from two sources into one core: the stream pushes, REST polls and counts."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from services.ingester.books import BookKeeper
 from services.ingester.core import (
@@ -19,7 +20,9 @@ from services.ingester.core import (
     read_from_s,
     row_key,
 )
-from shared.domain.ids import ConditionId, Wallet, content_id, partition_of
+from services.ingester.leaders import Observatory, Rereads, Snapshots, holdings_of
+from services.ingester.resolutions import Resolutions, Watched
+from shared.domain.ids import Wallet, content_id, partition_of
 from shared.domain.messages import (
     Fact,
     FeedChanged,
@@ -27,7 +30,7 @@ from shared.domain.messages import (
     LeaderFilled,
 )
 from shared.domain.observations import Activity, PositionReport
-from shared.domain.units import NS_PER_MS, NS_PER_S, Shares
+from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.domain.views import FeedsView, FeedView, encode, feed_key
 from shared.polymarket.activity_feed import ActivityFeed
 from shared.polymarket.errors import Garbage, VenueError
@@ -41,12 +44,12 @@ from shared.runtime.runner import LaneHandle, QuietShell
 
 _BASELINE_TRIES: Final = 5
 _BASELINE_QUIET_S: Final = 15  # positions may lag activity by this much
-_HOLDINGS_MAX: Final = 5_000  # of one leader: a baseline is one fact in one ledger message
 _FAST_POLLS: Final = 5  # times faster while the stream is not to be trusted
 _BURIED_MAX: Final = 1_000
 _NO_LANE: Final = Lane("ingester", 0)  # dead letters of the process, not of one lane
 _logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 FeedState = Literal["connected", "lost", "silent"]
 
 
@@ -101,6 +104,20 @@ class ActivityHub:
         self._since_ns = clock.now_ns()
         self.rows = 0
         self.rest_rows = 0
+        self.read_ns: dict[Wallet, int] = {}  # when each leader of our lanes was last polled
+
+    @contextlib.contextmanager
+    def reading(self, leaders: Sequence[Wallet]) -> Iterator[None]:
+        """Count the time since leaders were read for as long as their lane is ours."""
+        self.read_ns |= dict.fromkeys(leaders, self._clock.now_ns())
+        try:
+            yield
+        finally:
+            for leader in leaders:
+                self.read_ns.pop(leader, None)
+
+    def oldest_read_ns(self) -> int:
+        return min(self.read_ns.values(), default=self._clock.now_ns())
 
     async def run(self) -> None:
         host: Host[Activity | Garbage] = Host(
@@ -162,17 +179,22 @@ class World(NamedTuple):
     dead: DeadLetters
     leaders: Sequence[Wallet]
     settings: IngesterConfig
+    observatory: Observatory
+    rereads: Rereads
+    resolutions: Resolutions
 
 
 class Shell(QuietShell[State]):
-    """One lane: its leaders' REST reads."""
+    """One lane: its leaders' REST reads, and what the process's watchers have for it."""
 
     def __init__(self, lane: Lane, world: World) -> None:
         self._lane_id, self._settings = lane, world.settings
         self._hub, self._books = world.hub, world.books
         self._venue, self._dead = world.venue, world.dead
+        self._rereads, self._resolutions = world.rereads, world.resolutions
         self._leaders = [who for who in world.leaders if partition_of(who) == lane.partition]
         self._policy = Policy(overlap_s=world.settings.poll_overlap_s)
+        self._snapshots = Snapshots(self._leaders, world.observatory, self._read)
 
     async def start(self, state: State, lane: LaneHandle) -> None:
         self._state, self._lane, self._clock = state, lane, lane.clock
@@ -182,16 +204,24 @@ class Shell(QuietShell[State]):
         for fact in facts:
             if isinstance(fact, LeaderFilled | LeaderActed):
                 self._books.want(fact.condition)
+            if isinstance(fact, LeaderActed) and fact.action == "REDEEM":
+                self._resolutions.suspect(fact.condition)
 
     async def _live(self) -> None:
-        """Take the stream's rows for as long as the lane is ours, and poll its leaders."""
+        """Take what the process hears for as long as the lane is ours, and read its leaders."""
         partition = self._lane_id.partition
-        self._hub.lanes[partition] = self._lane
-        try:
-            await (self._poll() if self._leaders else asyncio.Event().wait())
-        finally:
-            if self._hub.lanes.get(partition) is self._lane:
-                del self._hub.lanes[partition]
+        watched = Watched(self._state, self._lane)
+        with (
+            _present(self._hub.lanes, partition, self._lane),
+            _present(self._resolutions.lanes, partition, watched),
+            _present(self._rereads.lanes, partition, self._snapshots),
+            self._hub.reading(self._leaders),
+        ):
+            if not self._leaders:
+                await asyncio.Event().wait()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._poll())
+                group.create_task(self._snapshots.run(self._state, self._lane))
 
     async def _poll(self) -> None:
         """Read every leader in turn, at a pace that rises while the stream is suspect."""
@@ -200,6 +230,7 @@ class Shell(QuietShell[State]):
             for leader in self._leaders:
                 try:
                     await self._read(leader)
+                    self._hub.read_ns[leader] = self._clock.now_ns()
                 except VenueError as e:
                     log(_logger, logging.WARNING, "read_failed", leader=leader, reason=str(e))
             healthy = self._hub.state == "connected"
@@ -294,26 +325,25 @@ class Shell(QuietShell[State]):
         *,
         from_s: int,
     ) -> Baseline:
-        holdings: dict[ConditionId, tuple[Shares, Shares]] = {}
-        if len(positions) > _HOLDINGS_MAX:
-            log(_logger, logging.WARNING, "baseline_cut", leader=leader, positions=len(positions))
-            # What is worth nothing, mostly lost and never redeemed, can be left out.
-            positions = sorted(positions, key=lambda held: -held.size * held.current_price)
-        for position in positions[:_HOLDINGS_MAX]:
-            yes, no = holdings.get(position.condition, (Shares(0), Shares(0)))
-            if position.outcome == 0:
-                yes = position.size
-            else:
-                no = position.size
-            holdings[position.condition] = (yes, no)
         return Baseline(
             leader=leader,
-            holdings=tuple((c, yes, no) for c, (yes, no) in sorted(holdings.items())),
+            holdings=holdings_of(leader, positions).lines,
             rows=tuple(rows),
             from_s=from_s,
             through_s=from_s,
             seen_ns=self._clock.now_ns(),
         )
+
+
+@contextlib.contextmanager
+def _present(lanes: dict[int, T], partition: int, mine: T) -> Iterator[None]:
+    """Stand among a process's lanes; a lane given back and taken again is another one."""
+    lanes[partition] = mine
+    try:
+        yield
+    finally:
+        if lanes.get(partition) is mine:
+            del lanes[partition]
 
 
 def _second(row: Activity) -> int:
@@ -339,6 +369,7 @@ class FeedReport:
                         state="connected" if self._books.is_connected else "lost",
                         heard_ns=self._books.heard_ns,
                     ),
+                    FeedView(name="polls", state="connected", heard_ns=self._hub.oldest_read_ns()),
                 ),
                 books_trusted=trusted,
                 books_untrusted=untrusted,

@@ -18,8 +18,9 @@ from services.executor.state import Policy as ExecutorPolicy
 from services.ingester import core as ingester
 from services.lab.replay import REGISTRY
 from services.risk import core as risk
-from services.risk.state import Policy as RiskPolicy
-from services.risk.state import Review, Sizing, View
+from services.risk.policy import Cap, Sizing
+from services.risk.policy import Policy as RiskPolicy
+from services.risk.state import Feeds, Review, View
 from shared.domain.book import Book
 from shared.domain.ids import (
     ConditionId,
@@ -137,6 +138,7 @@ class Day:
             account=AccountView(
                 as_of_ns=self._now_ns, collateral=_HUGE, closed_only=False, orders=()
             ),
+            feeds=Feeds(report_ns=0, stream_lost=False, polls_ns=0, books_ns=0),
         )
         for fact in self._say("risk", self._account, Review(intent=intent, view=view)):
             if isinstance(fact, OrderApproved):
@@ -270,12 +272,12 @@ _LIMITS: Final = RiskPolicy(
     price_moved_bps_max=Bps(1_000),
     price_min=Price(20_000),
     price_max=Price(980_000),
-    trade_usd_max=Usd(50 * MICRO),
-    market_usd_max=_HUGE,
-    event_usd_max=_HUGE,
-    total_usd_max=_HUGE,
+    trade=Cap(Usd(50 * MICRO)),
+    market=Cap(_HUGE),
+    event=Cap(_HUGE),
+    category=Cap(_HUGE),
+    total=Cap(_HUGE),
     daily_loss_usd_max=_HUGE,
-    end_ns_min=0,
     drift_usd_max=_HUGE,
     rejects_max=1_000,
     rejects_window_ns=60 * NS_PER_S,

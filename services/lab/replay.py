@@ -21,6 +21,7 @@ from shared.domain.units import NS_PER_S
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.ports import Entry, Lane, Ledger, Saved, Store
 from shared.runtime.runner import encode_state
+from shared.runtime.shape import shape_of
 
 Evolve = Callable[[Any, Fact], None]
 Verdict = Literal["identical", "unsaved", "differs", "undecodable", "broken", "ahead", "epoch"]
@@ -152,6 +153,8 @@ class _Fold:
             return "broken", f"message {said}, on which the snapshot stands, is not in the log"
         if cursor < self._through:
             return "broken", f"the snapshot heard to {cursor}, its own log says to {self._through}"
+        if self._saved.shape != shape_of(REGISTRY[self._lane.service][0]):
+            return "unsaved", "a snapshot of another version: the next start rebuilds it"
         return "identical", ""
 
 

@@ -234,6 +234,8 @@ def _market(venue: Venue, body: MarketBody) -> Market:
             slug=body.slug,
             question=body.question or body.slug,
             event=body.event,
+            category=body.category,
+            tags=body.tags,
             end_ns=body.end_s * NS_PER_S,
         )
     except ValueError as error:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from services.paper_venue.state import Outcome
-from shared.domain.market import Side
+from shared.domain.market import Protocol, Side
 
 Amount = str | Annotated[int, msgspec.Meta(ge=0)]  # decimal text, or whole units
 Levels = tuple[tuple[Amount, Amount], ...]
@@ -28,7 +28,9 @@ class MarketBody(_Body, frozen=True, kw_only=True):
     size_min: Amount = ""
     fee_rate: Amount = ""
     neg_risk: bool = False
-    protocol: Literal["v1", "v2"] = "v1"
+    category: str = ""
+    tags: tuple[str, ...] = ()
+    protocol: Protocol = "v1"  # unknown: nobody can sign for it, the venue included
     taker_delay: bool = False
     accepting_orders: bool = True
     end_s: int = 0

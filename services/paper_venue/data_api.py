@@ -30,6 +30,7 @@ routes = web.RouteTableDef()
 LIMIT: Final = 100
 LIMIT_MAX: Final = 1_000
 GAMMA_LIMIT_MAX: Final = 100
+CONDITIONS_MAX: Final = 20
 DUST_FLOOR: Final = "0.1"  # shares: what /v2/positions hides unless asked
 TRADES_FLOOR: Final = "0.01"  # shares: what /v2/trades hides unless asked
 _SHOWN_AS_OPEN: Final = ("OPEN", "MERGEABLE")
@@ -201,7 +202,7 @@ def get_markets(request: web.Request) -> web.Response:
         return clob_markets_page(request)
     limit = min(_limit(request), GAMMA_LIMIT_MAX)
     offset = _whole(request, "offset", 0)
-    return answer([gamma_market(x) for x in _gamma_found(request)[offset : offset + limit]])
+    return answer(_gamma_shown(request, _gamma_found(request)[offset : offset + limit]))
 
 
 @_get("/markets/keyset")
@@ -211,7 +212,7 @@ def get_markets_keyset(request: web.Request) -> web.Response:
     after = request.query.get("after_cursor")
     start = _read_cursor(after).seq if after else 0
     end = start + limit
-    body: Json = {"markets": [gamma_market(listing) for listing in found[start:end]]}
+    body: Json = {"markets": _gamma_shown(request, found[start:end])}
     if end < len(found):
         body["next_cursor"] = _write_cursor(0, end)
     return answer(body)
@@ -221,8 +222,13 @@ def get_markets_keyset(request: web.Request) -> web.Response:
 def get_market_by_slug(request: web.Request) -> web.Response:
     for listing in shell_of(request).venue.listings.values():
         if listing.market.slug == request.match_info["slug"]:
-            return answer(gamma_market(listing))
+            return answer(_gamma_shown(request, [listing])[0])
     return answer({"type": "not found error", "error": "slug not found"}, 404)
+
+
+def _gamma_shown(request: web.Request, listings: list[Listing]) -> list[Json]:
+    with_tags = _flag(request, "include_tag", default=False)
+    return [gamma_market(listing, with_tags=with_tags) for listing in listings]
 
 
 def _gamma_found(request: web.Request) -> list[Listing]:
@@ -313,7 +319,10 @@ def _wallet(request: web.Request) -> Wallet | None:
 
 
 def _conditions(request: web.Request) -> set[str]:
-    return {_condition(text) for text in _many(request, "condition_id")}
+    named = _many(request, "condition_id")
+    if len(named) > CONDITIONS_MAX:
+        raise BadQueryError(f"at most {CONDITIONS_MAX} condition_ids", "condition_id")
+    return {_condition(text) for text in named}
 
 
 def _condition(text: str) -> str:

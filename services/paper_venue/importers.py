@@ -28,6 +28,8 @@ GABAGOOL_LABEL: Final = (
     "fills of one wallet, 2025-12, with the TOP OF BOOK ONLY: one level a side, so slippage "
     "beyond it is not represented; market and token ids are invented from the slug"
 )
+CATEGORY: Final = "crypto"  # both sets are of Bitcoin's 15-minute markets
+TAGS: Final = ("crypto", "bitcoin", "up-or-down", "15m")
 LEAD_MS: Final = 60_000  # the tape begins this long before its first market's window
 _UTC_PLUS_ONE_DAY: Final = "20251226"  # this day's top of book was stamped UTC+1, later ones UTC
 
@@ -125,6 +127,8 @@ def import_gabagool(
                 outcomes=("Up", "Down"),
                 slug=slug,
                 question=f"Bitcoin Up or Down ({slug})",
+                category=CATEGORY,
+                tags=TAGS,
                 end_ms=ends[slug],
             )
             for slug in wanted
@@ -148,6 +152,8 @@ def _settled_market(row: Mapping[str, Any]) -> MarketRecord:
         outcomes=(row["outcome_up"], row["outcome_down"]),
         slug=slug,
         question=row["question"],
+        category=CATEGORY,
+        tags=TAGS,
         end_ms=row["end_ts"],
     )
 

@@ -1,6 +1,7 @@
 """The public JSON: the activity stream, the Data API and Gamma (protocol.md 5, 6, 7)."""
 
 from typing import Final
+from zlib import crc32
 
 from services.paper_venue.ledger import Position
 from services.paper_venue.state import Listing, Row, Trade, Venue
@@ -217,8 +218,8 @@ def current_price(listing: Listing, outcome: int) -> Price:
     return last_price(listing, outcome) or Price(MICRO // 2)
 
 
-def gamma_market(listing: Listing) -> Json:
-    """Return a market as Gamma lists it, with its JSON inside strings."""
+def gamma_market(listing: Listing, *, with_tags: bool = False) -> Json:
+    """Return a market as Gamma lists it, with its JSON inside strings; labels where asked."""
     market = listing.market
     closed = listing.payouts is not None
     bid, ask = best_prices(listing, 0)
@@ -262,11 +263,21 @@ def gamma_market(listing: Listing) -> Json:
     }
     if market.protocol == "v2":
         body["positionIds"] = list(market.tokens)
+    if market.category:
+        body["category"] = market.category
+    if with_tags:
+        body["tags"] = [_tag(slug) for slug in market.tags]
+    if market.event and not market.neg_risk:
+        body["events"] = [{"id": str(listing.number), "slug": market.event, "closed": closed}]
     if market.neg_risk:
         body["negRiskMarketID"] = market.event
     if market.fee_rate:
         body["feeSchedule"] = fee_schedule(market)
     return body
+
+
+def _tag(slug: str) -> Json:
+    return {"id": str(crc32(slug.encode())), "label": slug.replace("-", " ").title(), "slug": slug}
 
 
 def fee_schedule(market: Market) -> Json:
@@ -299,7 +310,7 @@ def new_market_frame(listing: Listing, ts_ns: int) -> Json:
         },
         "timestamp": ms_text(ts_ns),
         "event_type": "new_market",
-        "tags": [],
+        "tags": list(market.tags),
         "condition_id": market.condition,
         "active": True,
         "clob_token_ids": list(market.tokens),
@@ -331,7 +342,7 @@ def resolved_frame(listing: Listing, ts_ns: int) -> Json:
         "winning_asset_id": "" if winner is None else market.tokens[winner],
         "winning_outcome": "" if winner is None else market.outcomes[winner],
         "timestamp": ms_text(ts_ns),
-        "tags": [],
+        "tags": list(market.tags),
     }
 
 

@@ -131,6 +131,8 @@ def credentials_for(seed: int, address: Wallet, nonce: int) -> Credentials:
 
 
 def _exchange_of(market: Market) -> tuple[str, str]:
+    if market.protocol == "unknown":
+        raise ValueError("no exchange settles this market")
     if market.protocol == "v2":
         return EXCHANGE_V3, "3"
     return (EXCHANGE_V2_NEG_RISK if market.neg_risk else EXCHANGE_V2), "2"

@@ -46,6 +46,8 @@ class MarketRecord(_Record, frozen=True, kw_only=True, tag="market"):
     slug: str = ""
     question: str = ""
     event: str = ""
+    category: str = ""
+    tags: tuple[str, ...] = ()
     tick: str = "0.01"
     size_min: str = "5"
     fee_rate: str = "0.07"
@@ -174,6 +176,8 @@ def market_of(record: MarketRecord) -> Market:
         slug=record.slug,
         question=record.question,
         event=record.event,
+        category=record.category,
+        tags=record.tags,
         end_ns=record.end_ms * NS_PER_MS,
     )
 

@@ -1,4 +1,4 @@
-"""What risk knows: targets, holdings by leader, reservations, the regime; and its settings."""
+"""What risk knows: targets, holdings by leader, reservations, equity, the regime."""
 
 from typing import Final, Literal
 
@@ -9,51 +9,10 @@ from shared.domain.ids import ConditionId, TokenId, Wallet
 from shared.domain.market import Market, Side
 from shared.domain.messages import IntentFormed, Regime
 from shared.domain.positions import Position, exposure
-from shared.domain.units import NS_PER_S, Bps, Price, Shares, Usd, scale_down
+from shared.domain.units import NS_PER_S, Price, Shares, Usd, scale_down
 from shared.domain.views import AccountView
 
 UNATTRIBUTED: Final = Wallet("0x" + "0" * 40)  # holds what no leader caused: trades by hand
-NEVER_NS: Final = 1 << 62
-
-
-class Sizing(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of one leader we copy."""
-
-    mode: Literal["fixed", "proportional"] = "fixed"
-    trade_usd: Usd = Usd(10_000_000)
-    ratio_bps: Bps = Bps(100)
-    leader_usd_max: Usd = Usd(500_000_000)
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Every limit, in the unit of its name; durations in nanoseconds."""
-
-    sizing: Sizing
-    leaders: dict[Wallet, Sizing] = {}
-    entry_age_ns_max: int
-    order_ttl_ns: int
-    book_age_ns_max: int
-    book_dead_ns: int
-    market_age_ns_max: int
-    account_age_ns_max: int
-    slippage_bps_max: Bps
-    price_moved_bps_max: Bps
-    price_min: Price
-    price_max: Price
-    trade_usd_max: Usd
-    market_usd_max: Usd
-    event_usd_max: Usd
-    total_usd_max: Usd
-    daily_loss_usd_max: Usd
-    end_ns_min: int
-    drift_usd_max: Usd
-    rejects_max: int
-    rejects_window_ns: int
-    retry_ns: int
-    dust: Shares
-
-    def sizing_of(self, leader: Wallet) -> Sizing:
-        return self.leaders.get(leader, self.sizing)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +33,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What is booked to a leader in a market.
+
+    Leaders who disagree are netted: the account then holds less than the sum of what is booked.
+    """
+
     leader: Wallet
     condition: ConditionId
     yes: Position = Position()
@@ -89,6 +53,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         """Return the dollars at risk; what was taken back beyond its cost frees no other limit."""
         return Usd(max(self.yes.cost, 0) + max(self.no.cost, 0))
 
+    def of(self, outcome: int) -> Position:
+        return self.yes if outcome == 0 else self.no
+
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """An approved order that may still cost or fill: counted at its worst until it ends."""
@@ -99,13 +66,18 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal[0, 1]
     side: Side
     size: Shares
-    worst_usd: Usd
+    worst_usd: Usd  # the most it takes from the balance
+    leader_usd: Usd  # its worst for the leader's cap
+    market_usd: Usd  # its worst for the caps of the account
+    nets: TokenId | None = None  # the token it is booked on, where that is not its own
+    estimate: Price = Price(0)  # the average price it was expected to trade at
     filled: Shares = Shares(0)
+    notional: Usd = Usd(0)
 
-    @property
-    def open_usd(self) -> Usd:
+    def open_usd(self, worst: Usd) -> Usd:
+        """Return the part of a worst case that what is not filled yet may still make true."""
         left = max(0, self.size - self.filled)
-        return Usd(self.worst_usd - scale_down(self.worst_usd, self.size - left, self.size))
+        return Usd(worst - scale_down(worst, self.size - left, self.size))
 
     @property
     def signed_left(self) -> Shares:
@@ -114,16 +86,70 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         return Shares(left if grows_yes else -left)
 
 
+class Equity(msgspec.Struct, frozen=True, kw_only=True):
+    """The last EquityMarked, as decisions use it."""
+
+    collateral: Usd
+    value: Usd  # of what is held
+    profit: Usd
+    peak: Usd
+    day: int
+    day_profit: Usd
+    marked_ns: int
+
+    @property
+    def usd(self) -> Usd:
+        return Usd(self.collateral + self.value)
+
+    @property
+    def drawdown(self) -> Usd:
+        return Usd(max(0, self.peak - self.profit))
+
+
+class Group(msgspec.Struct, frozen=True):
+    """What a market's exposure is counted together with."""
+
+    event: str
+    category: str
+
+
 class State(msgspec.Struct):
     regime: Regime = "normal"
     regime_reason: str = ""
+    ordered: Regime = "normal"  # what the operator wants; rules may only be stricter
+    entered: tuple[str, ...] = ()  # rules that hold the regime now
     targets: dict[str, Target] = {}
     held: dict[str, Held] = {}
+    crossed: dict[ConditionId, Shares] = {}  # complete sets that leaders hold against each other
+    costs: dict[ConditionId, Usd] = {}  # of what is held, summed by market, and ...
+    leader_costs: dict[Wallet, Usd] = {}  # ... by leader: usage is asked at every decision
     reserved: dict[str, Reservation] = {}  # by approval
-    events: dict[ConditionId, str] = {}
+    netting: dict[str, TokenId] = {}  # ended approvals that were netted: they may still fail
+    groups: dict[ConditionId, Group] = {}
     day: int = 0  # UTC days since the epoch, of the last realised profit
     realised_today: Usd = Usd(0)
+    realised: Usd = Usd(0)  # since the ledger began
+    equity: Equity | None = None
+    slippage: dict[str, int] = {}  # average excess over estimates in bps, by leader and by market
     rejects: list[int] = []  # times of the latest rejected orders, bounded
+    unfollowed: dict[Wallet, bool] = {}  # True: what is held because of him is kept
+    settings: dict[str, str] = {}  # by which the latest decisions were made
+    config_hash: str = ""
+
+
+class Feeds(msgspec.Struct, frozen=True, kw_only=True):
+    """How well we hear the venue; ages in nanoseconds, 0 while a feed is watched and well."""
+
+    report_ns: int  # since an ingester last said anything at all
+    stream_lost: bool  # leaders' activity comes from polling alone
+    polls_ns: int  # since the leader waited for longest was last read
+    books_ns: int  # since books were last heard, where their connection is lost
+
+    @property
+    def worst_ns(self) -> int:
+        """Return the age of what is heard worst; who hears the stream need not wait for polls."""
+        polls_ns = self.polls_ns if self.stream_lost else 0
+        return max(self.report_ns, self.books_ns, polls_ns)
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +158,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     market: Market | None = None
     books: tuple[Book | None, Book | None] = (None, None)  # by outcome
     account: AccountView | None = None
+    feeds: Feeds | None = None
+    leader_value: Usd | None = None  # what the leader's positions are worth
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,12 +169,33 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     view: View
 
 
+class Marks(msgspec.Struct, frozen=True, kw_only=True):
+    """Best bids of what is held, by market and outcome; None where nobody knows a price."""
+
+    collateral: Usd
+    bids: dict[ConditionId, tuple[Price | None, Price | None]]
+
+
 class Reconsider(msgspec.Struct, frozen=True, kw_only=True):
-    """Time passed: open gaps with their views, and the drift the reconciler measures."""
+    """Time passed: open gaps with their views, and what the regime hangs on."""
 
     now_ns: int
     views: dict[str, View]
     drift_usd: Usd = Usd(0)
+    feeds: Feeds | None = None
+    marks: Marks | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings that were read, at start or on request, or why they could not be."""
+
+    id: str
+    root: str
+    actor: str
+    now_ns: int
+    values: dict[str, str] = {}
+    hash: str = ""
+    error: str = ""
 
 
 def key_of(leader: Wallet, condition: ConditionId) -> str:
@@ -167,6 +216,24 @@ def gap(state: State, target: Target) -> Shares:
         if r.leader == target.leader and r.condition == target.condition
     )
     return Shares(target.target - held.net - flying)
+
+
+def tradable(state: State, condition: ConditionId, outcome: int) -> Shares:
+    """Return the shares of an outcome that the account holds because of its leaders.
+
+    What they hold against each other is not there, and what nobody caused is not ours to sell.
+    """
+    booked = sum(
+        max(0, held.of(outcome).shares)
+        for held in state.held.values()
+        if held.condition == condition and held.leader != UNATTRIBUTED
+    )
+    return Shares(max(0, booked - state.crossed.get(condition, 0)))
+
+
+def is_busy(state: State, condition: ConditionId) -> bool:
+    """Tell whether a market has an order in flight: the next decision must see what it did."""
+    return any(r.condition == condition for r in state.reserved.values())
 
 
 def due(state: State, dust: Shares, now_ns: int) -> list[str]:
@@ -190,28 +257,50 @@ def due(state: State, dust: Shares, now_ns: int) -> list[str]:
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Dollars at risk now: cost of what is held plus the worst of what is in flight."""
+    """Dollars at risk now: cost of what is held plus the worst of what is in flight.
+
+    A complete set that two leaders hold against each other is worth its dollar whatever happens:
+    it is no risk to the account, though each of the two is still counted for what is booked to him.
+    """
 
     leader: Usd
     market: Usd
     event: Usd
+    category: Usd
     total: Usd
     reserved: Usd
 
 
-def usage(state: State, leader: Wallet, condition: ConditionId, event: str) -> Usage:
-    lines = [(h.leader, h.condition, h.cost) for h in state.held.values()]
-    lines += [(r.leader, r.condition, r.open_usd) for r in state.reserved.values()]
+def at_risk(state: State) -> dict[ConditionId, int]:
+    """Return the dollars that each market counts for."""
+    markets: dict[ConditionId, int] = dict(state.costs)
+    for market, sets in state.crossed.items():  # a set is a dollar: same micro-units
+        markets[market] = max(0, markets.get(market, 0) - sets)
+    for r in state.reserved.values():
+        markets[r.condition] = markets.get(r.condition, 0) + r.open_usd(r.market_usd)
+    return markets
+
+
+def usage(state: State, leader: Wallet, condition: ConditionId, group: Group) -> Usage:
+    """Return the use of every cap that one order falls under."""
+    markets = at_risk(state)
+    reserved, of_leader = 0, int(state.leader_costs.get(leader, 0))
+    for r in state.reserved.values():
+        reserved += r.open_usd(r.worst_usd)
+        of_leader += r.open_usd(r.leader_usd) if r.leader == leader else 0
+    event = category = markets.get(condition, 0)
+    for market, its in state.groups.items():
+        if market == condition:
+            continue
+        if group.event and its.event == group.event:
+            event += markets.get(market, 0)
+        if group.category and its.category == group.category:
+            category += markets.get(market, 0)
     return Usage(
-        leader=Usd(sum(usd for who, _, usd in lines if who == leader)),
-        market=Usd(sum(usd for _, market, usd in lines if market == condition)),
-        event=Usd(
-            sum(
-                usd
-                for _, market, usd in lines
-                if market == condition or (event and state.events.get(market) == event)
-            )
-        ),
-        total=Usd(sum(usd for _, _, usd in lines)),
-        reserved=Usd(sum(r.open_usd for r in state.reserved.values())),
+        leader=Usd(of_leader),
+        market=Usd(markets.get(condition, 0)),
+        event=Usd(event),
+        category=Usd(category),
+        total=Usd(sum(markets.values())),
+        reserved=Usd(reserved),
     )

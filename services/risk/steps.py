@@ -1,14 +1,14 @@
 """From a target to the next order: which step closes its gap, and what the rules say of it."""
 
-from typing import Final, Literal
+from typing import Final
 
-from services.risk import regime
-from services.risk.rules import Case, limit_price, review, worst_usd
+from services.risk import equity, netting, regime
+from services.risk.caps import Case, limit_price, risked_by_account, risked_by_leader, spent
+from services.risk.cases import Step, case_of, group_of, step_towards
+from services.risk.policy import NEVER_NS, Policy
+from services.risk.rules import review
 from services.risk.sizing import desired
 from services.risk.state import (
-    NEVER_NS,
-    Held,
-    Policy,
     Reconsider,
     Review,
     State,
@@ -16,12 +16,11 @@ from services.risk.state import (
     View,
     gap,
     held_of,
+    is_busy,
     key_of,
-    usage,
 )
-from shared.domain.book import depth_within, walk
+from shared.domain.book import Book, depth_within, walk
 from shared.domain.ids import content_id
-from shared.domain.market import Side
 from shared.domain.messages import (
     Fact,
     OrderApproved,
@@ -31,24 +30,32 @@ from shared.domain.messages import (
     TargetSet,
     Verdict,
 )
-from shared.domain.units import MICRO, NS_PER_S, ZERO_SHARES, Price, Shares, Usd
+from shared.domain.units import Price, Shares
 
-DAY_NS: Final = 86_400 * NS_PER_S
+_LEVELS_KEPT: Final = 20  # of the ladder, in a decision: enough to judge it again by other settings
 # A refusal for these reasons is not tried again for the same target: time does not mend it.
 _FINAL: Final = frozenset(
     {
-        "MARKET_CLOSED", "NEAR_RESOLUTION", "FILL_TOO_OLD", "PRICE_TOO_LOW", "PRICE_TOO_HIGH",
-        "TRADE_CAP", "LEADER_CAP", "MARKET_CAP", "EVENT_CAP", "TOTAL_CAP", "BALANCE_CAP",
-        "DAILY_LOSS", "CLOSED_ONLY", "REGIME_HALTED", "REGIME_REDUCE_ONLY",
+        "MARKET_CLOSED", "MARKET_BLOCKED", "MARKET_NOT_ALLOWED", "CATEGORY_BLOCKED",
+        "CATEGORY_NOT_ALLOWED", "TAKER_DELAY", "EXCHANGE_UNKNOWN", "NEAR_RESOLUTION",
+        "FILL_TOO_OLD", "PRICE_TOO_LOW", "PRICE_TOO_HIGH", "TRADE_CAP", "LEADER_CAP",
+        "MARKET_CAP", "EVENT_CAP", "CATEGORY_CAP", "TOTAL_CAP", "BALANCE_CAP", "DAILY_LOSS",
+        "DRAWDOWN", "CLOSED_ONLY", "REGIME_HALTED", "REGIME_REDUCE_ONLY",
     }
 )  # fmt: skip
 
 
 def follow(policy: Policy, state: State, request: Review, now_ns: int) -> list[Fact]:
+    """Return the target that an intent leads to, and the first step towards it."""
     intent = request.intent
+    if intent.leader in state.unfollowed:
+        return []
     old = state.targets.get(key_of(intent.leader, intent.condition))
     before = old.target if old else held_of(state, intent.leader, intent.condition).net
-    wanted = desired(policy, intent, before)
+    wanted, arithmetic = desired(policy, state, intent, request.view, before)
+    view = request.view
+    book = view.books[0 if intent.after > 0 else 1]
+    for_nothing = wanted == before and book is not None and view.market is not None
     fact = TargetSet(
         id=content_id("target_set", intent.id),
         cause=intent.id,
@@ -61,10 +68,13 @@ def follow(policy: Policy, state: State, request: Review, now_ns: int) -> list[F
         yes_price=intent.yes_price,
         venue_ns=intent.venue_ns,
         expires_ns=_expiry(policy, old, before, wanted, now_ns),
+        arithmetic=arithmetic,
+        market=view.market if for_nothing else None,
+        quote=_seen(book, now_ns) if book and for_nothing else None,
     )
     target = target_from(fact)
-    busy = any(r.condition == intent.condition for r in state.reserved.values())
-    step = [] if busy else _step(policy, state, target, request.view, now_ns)
+    busy = is_busy(state, intent.condition)
+    step = [] if busy else _step(policy, state, target, view, now_ns)
     return [fact, *step]
 
 
@@ -89,101 +99,54 @@ def target_from(fact: TargetSet) -> Target:
 
 
 def reconsider(policy: Policy, state: State, request: Reconsider) -> list[Fact]:
-    """Act on open gaps; at most one order at a time, for the next must see it reserved."""
-    facts = regime.by_rules(policy, state, request)
+    """Act on open gaps; at most one trade at a time, for the next must see what it took."""
+    facts = equity.marked(policy, state, request)
+    facts += regime.by_rules(policy, state, request)
     if facts:
-        return facts  # what comes next must be judged under the regime that begins here
+        return facts  # what comes next must be judged on what begins here
     for key, view in request.views.items():
         target = state.targets.get(key)
-        if target is None:
+        if target is None or is_busy(state, target.condition):
             continue
         facts += _step(policy, state, target, view, request.now_ns)
-        if facts and isinstance(facts[-1], OrderApproved):
+        if facts and not isinstance(facts[-1], OrderRefused | TargetExpired):
             break
     return facts
 
 
 def _step(policy: Policy, state: State, target: Target, view: View, now_ns: int) -> list[Fact]:
-    """Return at most one fact that brings the holding a step nearer to its target."""
+    """Return what brings the holding a step nearer to its target: a trade, or why there is none."""
     open_gap = gap(state, target)
     if abs(open_gap) < policy.dust:
         return []
-    held = held_of(state, target.leader, target.condition)
-    least = view.market.size_min if view.market else ZERO_SHARES
-    outcome, side, size = _towards(held, open_gap, least)
-    if side == "BUY" and now_ns > target.expires_ns:
+    step = step_towards(state, target, open_gap, view)
+    if step.opens and now_ns > target.expires_ns:
         return [_expired(state, target, now_ns)]
-    size = _whole_exit(target, held, outcome, side, size, view)
-    case = _case(policy, state, target, view, (outcome, side, size), now_ns)
+    crossed = netting.between_leaders(policy, state, target, view, now_ns)
+    if crossed:
+        return crossed
+    case = case_of(policy, state, target, view, step, now_ns)
     if isinstance(case, Verdict):
-        return _refused(policy, target, None, (side, size), (case,), now_ns)
+        return _refused(policy, target, None, step, (case,), now_ns)
     case, verdicts = review(case)
     if verdicts[-1].outcome == "refuse":
-        return _refused(policy, target, case, (side, size), verdicts, now_ns)
+        return _refused(policy, target, case, step, verdicts, now_ns)
     return [_approved(policy, target, case, verdicts, now_ns)]
 
 
-def _towards(held: Held, open_gap: Shares, least: Shares) -> tuple[Literal[0, 1], Side, Shares]:
-    """Return the outcome, side and size that close a gap: first sell what stands against it.
-
-    Less than the venue trades cannot be sold, and must not stand in the way of a flip: bought
-    against, it becomes complete sets, which are cash.
-    """
-    size = Shares(abs(open_gap))
-    against = held.no.shares if open_gap > 0 else held.yes.shares
-    if against > 0 and (size <= against or against >= least):
-        return (1 if open_gap > 0 else 0), "SELL", Shares(min(size, against))
-    return (0 if open_gap > 0 else 1), "BUY", size
-
-
-def _whole_exit(
-    target: Target, held: Held, outcome: int, side: Side, size: Shares, view: View
-) -> Shares:
-    """Return the size of a sale that leaves nothing too small to sell later."""
-    if side == "BUY" or view.market is None:
-        return size
-    owned = held.yes.shares if outcome == 0 else held.no.shares
-    return owned if target.target == 0 or owned - size < view.market.size_min else size
-
-
-def _case(
-    policy: Policy,
-    state: State,
-    target: Target,
-    view: View,
-    order: tuple[Literal[0, 1], Side, Shares],
-    now_ns: int,
-) -> Case | Verdict:
-    outcome, side, size = order
-    market, book = view.market, view.books[outcome]
-    if market is None:
-        return Verdict(rule="view", outcome="refuse", reason="MARKET_UNKNOWN", limit=1)
-    if book is None:
-        return Verdict(rule="view", outcome="refuse", reason="BOOK_MISSING", limit=1)
-    held = held_of(state, target.leader, target.condition)
-    price = target.yes_price if outcome == 0 else Price(MICRO - target.yes_price)
-    return Case(
-        policy=policy,
-        leader=target.leader,
-        leader_usd_max=policy.sizing_of(target.leader).leader_usd_max,
-        market=market,
-        token=market.tokens[outcome],
-        side=side,
-        size=size,
-        available=held.yes.shares if outcome == 0 else held.no.shares,
-        leader_price=price,
-        venue_ns=target.venue_ns,
-        book=book,
-        account=view.account,
-        usage=usage(state, target.leader, target.condition, market.event),
-        regime=state.regime,
-        realised_today=state.realised_today if state.day == now_ns // DAY_NS else Usd(0),
-        now_ns=now_ns,
+def _seen(book: Book, now_ns: int) -> Quote:
+    return Quote(
+        best_bid=book.best_bid,
+        best_ask=book.best_ask,
+        depth=depth_within(book, "BUY", book.best_ask or Price(0)),
+        book_age_ns=now_ns - book.seen_ns,
+        levels=book.asks[:_LEVELS_KEPT],
     )
 
 
 def _quote(case: Case, limit: Price) -> Quote:
     estimate = walk(case.book, case.side, case.size, limit)
+    levels = case.book.asks if case.buys else case.book.bids
     return Quote(
         best_bid=case.book.best_bid,
         best_ask=case.book.best_ask,
@@ -192,6 +155,7 @@ def _quote(case: Case, limit: Price) -> Quote:
         average=estimate.average,
         worst=estimate.worst,
         filled=estimate.filled,
+        levels=levels[:_LEVELS_KEPT],
     )
 
 
@@ -212,12 +176,16 @@ def _approved(
         size=case.size,
         limit=limit,
         leader_price=case.leader_price,
-        worst_usd=worst_usd(case.market, case.side, limit, case.size),
-        reduces=case.side == "SELL",
+        worst_usd=spent(case, case.size),
+        reduces=not case.opens,
         market=case.market,
-        expires_ns=min(expires_ns, target.expires_ns) if case.side == "BUY" else expires_ns,
+        expires_ns=min(expires_ns, target.expires_ns) if case.opens else expires_ns,
         quote=_quote(case, limit),
         verdicts=verdicts,
+        nets=case.nets,
+        category=group_of(policy, case.market).category,
+        leader_usd=risked_by_leader(case, case.size),
+        market_usd=risked_by_account(case, case.size),
     )
 
 
@@ -225,17 +193,16 @@ def _refused(
     policy: Policy,
     target: Target,
     case: Case | None,
-    order: tuple[Side, Shares],
+    step: Step,
     verdicts: tuple[Verdict, ...],
     now_ns: int,
 ) -> list[Fact]:
     """Say a refusal once for each reason; what time may mend is tried again."""
-    last, (side, size) = verdicts[-1], order
+    last = verdicts[-1]
     if target.last_reason == last.reason:
         return []
     trimmed = any(verdict.outcome == "trim" for verdict in verdicts)
     waits_for_more = last.reason == "BELOW_MINIMUM" and not trimmed  # dust grows with intents
-    final = last.reason in _FINAL and side == "BUY"
     return [
         OrderRefused(
             id=content_id("order_refused", target.cause, target.attempts, last.reason, now_ns),
@@ -245,16 +212,17 @@ def _refused(
             leader=target.leader,
             condition=target.condition,
             token=case.token if case else None,
-            side=side,
-            size=size,
+            side=step.side,
+            size=step.size,
             reason=last.reason,
             actual=last.actual,
             limit=last.limit,
             unit=last.unit,
-            final=final,
+            final=step.opens and last.reason in _FINAL,
             retry_ns=NEVER_NS if waits_for_more else now_ns + policy.retry_ns,
             verdicts=verdicts,
             quote=_quote(case, limit_price(case)) if case else None,
+            market=case.market if case else None,
         )
     ]
 

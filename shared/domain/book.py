@@ -20,6 +20,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     as_of_ns: int = 0  # the venue's time of the last change
     seen_ns: int = 0  # our time of the last evidence that it still stands
     trusted: bool = False
+    volatility: int | None = None  # of the mid: micro-log-odds per square root of a second
 
     @property
     def best_bid(self) -> Price | None:

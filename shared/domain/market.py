@@ -8,7 +8,7 @@ from shared.domain.ids import ConditionId, TokenId
 from shared.domain.units import MICRO, Price, Shares, Usd
 
 Side = Literal["BUY", "SELL"]
-Protocol = Literal["v1", "v2"]
+Protocol = Literal["v1", "v2", "unknown"]  # which exchange settles; unknown: we cannot sign for it
 
 SIZE_STEP: Final = Shares(10_000)  # 0.01 share (protocol.md 2.5)
 CENT: Final = Usd(10_000)
@@ -33,6 +33,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     slug: str = ""
     question: str = ""
     event: str = ""  # neg-risk group or event slug: outcomes whose exposure belongs together
+    category: str = ""  # what the venue files it under; "" where unknown
+    tags: tuple[str, ...] = ()  # the venue's labels of its event, as slugs
     end_ns: int = 0  # scheduled end, 0 where unknown
     as_of_ns: int = 0  # when the venue said so
 

@@ -88,6 +88,16 @@ class FeedChanged(Message, frozen=True, kw_only=True, tag="feed_changed"):
     duration_ms: int = 0
 
 
+class MarketResolved(Message, frozen=True, kw_only=True, tag="market_resolved"):
+    """The venue settled a market that a leader of this lane was in: nothing is left to copy.
+
+    Each lane says it for its own leaders, so one resolution may stand in the ledger several times.
+    """
+
+    condition: ConditionId
+    payouts: tuple[Price, Price]  # dollars a share, by outcome: 1 and 0, or 0.5 each
+
+
 # --- aggregator -------------------------------------------------------------------------------
 
 
@@ -129,6 +139,38 @@ class WindowNetted(Message, frozen=True, kw_only=True, tag="window_netted"):
     fills: tuple[str, ...]
 
 
+class LeaderDriftSuspected(Message, frozen=True, kw_only=True, tag="leader_drift_suspected"):
+    """The venue shows a leader holding something else than his activity adds up to.
+
+    His activity is read again at once; if the venue then still insists, it is believed.
+    """
+
+    leader: Wallet
+    condition: ConditionId
+    believed: tuple[Shares, Shares]  # by outcome
+    observed: tuple[Shares, Shares]
+    probable_cause: str  # conversion, resolution, transfer_or_lost_activity
+    as_of_ns: int  # of the observation
+
+
+class LeaderDriftCleared(Message, frozen=True, kw_only=True, tag="leader_drift_cleared"):
+    """A suspected difference is gone: the positions lagged, or the activity came."""
+
+    leader: Wallet
+    condition: ConditionId
+
+
+class LeaderCorrected(Message, frozen=True, kw_only=True, tag="leader_corrected"):
+    """A leader's holding was set to what the venue insists on, with no activity to explain it."""
+
+    leader: Wallet
+    condition: ConditionId
+    yes: Shares  # change of outcome 0, signed
+    no: Shares  # change of outcome 1, signed
+    probable_cause: str
+    yes_price: Price  # what a reduction is judged at: the last price seen; 0 where none was
+
+
 # --- risk -------------------------------------------------------------------------------------
 
 
@@ -154,6 +196,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     average: Price | None = None  # estimated average price for the size
     worst: Price | None = None
     filled: Shares = Shares(0)  # estimated fillable size
+    levels: tuple[tuple[Price, Shares], ...] = ()  # of the side it takes, best first, bounded
 
 
 class TargetSet(Message, frozen=True, kw_only=True, tag="target_set"):
@@ -166,6 +209,10 @@ class TargetSet(Message, frozen=True, kw_only=True, tag="target_set"):
     yes_price: Price  # the leader's price, the reference for "price moved"
     venue_ns: int
     expires_ns: int  # an entry not made by then is written off; a reduction never expires
+    arithmetic: tuple[Verdict, ...] = ()  # how the change was sized, step by step
+    # What it was sized on, where nothing is left to order: else the order's decision has it.
+    market: Market | None = None
+    quote: Quote | None = None  # of the outcome he bought
 
 
 class TargetExpired(Message, frozen=True, kw_only=True, tag="target_expired"):
@@ -193,6 +240,12 @@ class OrderApproved(Message, frozen=True, kw_only=True, tag="order_approved"):
     expires_ns: int
     quote: Quote
     verdicts: tuple[Verdict, ...] = ()
+    # True: traded against what the account holds because of other leaders, so it is booked on the
+    # other outcome; selling YES they hold is this leader's buying NO, and the two net to cash.
+    nets: bool = False
+    category: str = ""  # under whose cap it is counted
+    leader_usd: Usd | None = None  # its worst for the leader's cap; None: worst_usd
+    market_usd: Usd | None = None  # its worst for the caps of the account; None: worst_usd
 
 
 class OrderRefused(Message, frozen=True, kw_only=True, tag="order_refused"):
@@ -211,6 +264,7 @@ class OrderRefused(Message, frozen=True, kw_only=True, tag="order_refused"):
     retry_ns: int  # not before then
     verdicts: tuple[Verdict, ...] = ()
     quote: Quote | None = None
+    market: Market | None = None  # None where it was not known
 
 
 class HoldingChanged(Message, frozen=True, kw_only=True, tag="holding_changed"):
@@ -225,6 +279,21 @@ class HoldingChanged(Message, frozen=True, kw_only=True, tag="holding_changed"):
     realised: Usd  # profit this booked
     order: OrderHash | None
     approval: str
+    crossed: Shares = Shares(0)  # signed change of complete sets leaders hold against each other
+    notional: Usd = Usd(0)  # dollars that changed hands, fee apart
+
+
+class LeadersNetted(Message, frozen=True, kw_only=True, tag="leaders_netted"):
+    """One leader wanted more and another less of the same market: they traded with each other.
+
+    No order was sent. Both sides get the mid of the book, so neither gains from the other.
+    """
+
+    condition: ConditionId
+    more: Wallet  # whose exposure rose
+    less: Wallet
+    shares: Shares  # positive, YES-equivalents
+    yes_price: Price
 
 
 class ReservationEnded(Message, frozen=True, kw_only=True, tag="reservation_ended"):
@@ -237,6 +306,48 @@ class ReservationEnded(Message, frozen=True, kw_only=True, tag="reservation_ende
     filled: Shares
     reason: str
     retry_ns: int  # the target is not acted on before then
+    slippage_bps: int | None = None  # worse than estimated by so much; None: nothing filled
+    slippage: tuple[tuple[str, int], ...] = ()  # the averages with it in them, by leader and market
+
+
+class EquityMarked(Message, frozen=True, kw_only=True, tag="equity_marked"):
+    """What the account is worth, and what following leaders has made of it so far."""
+
+    collateral: Usd
+    value: Usd  # of what is held, at the best bids
+    profit: Usd  # realised and not, since the ledger began; deposits do not move it
+    peak: Usd  # the highest profit so far: drawdown counts from here
+    day: int  # UTC days since the epoch
+    day_profit: Usd  # profit when the day began
+
+
+class ConfigChanged(Message, frozen=True, kw_only=True, tag="config_changed"):
+    """Decisions follow other settings from here on: which, what they were, what they are."""
+
+    changes: tuple[tuple[str, str, str], ...]  # key, before, after; "" where there was none
+    hash: str  # of all settings now
+    actor: str
+
+
+class CommandRefused(Message, frozen=True, kw_only=True, tag="command_refused"):
+    """A command that could not be obeyed, and why; ``cause`` is the command."""
+
+    reason: str
+
+
+class LeaderUnfollowed(Message, frozen=True, kw_only=True, tag="leader_unfollowed"):
+    """A leader is not copied any more."""
+
+    leader: Wallet
+    keep: bool  # True: what is held because of him stays, untouched; False: it is sold
+    actor: str
+
+
+class LeaderFollowed(Message, frozen=True, kw_only=True, tag="leader_followed"):
+    """A leader who was not copied for a while is copied again, from his next intent on."""
+
+    leader: Wallet
+    actor: str
 
 
 class RegimeChanged(Message, frozen=True, kw_only=True, tag="regime_changed"):
@@ -246,6 +357,11 @@ class RegimeChanged(Message, frozen=True, kw_only=True, tag="regime_changed"):
     regime: Regime
     reason: str
     actor: str
+    actual: int = 0  # what passed the limit, in the limit's unit; 0 for the operator
+    limit: int = 0
+    unit: str = ""
+    entered: tuple[str, ...] = ()  # the rules that hold it now, by name
+    ordered: Regime | None = None  # what the operator wants; None: ``regime``, if he changed it
 
 
 # --- executor ---------------------------------------------------------------------------------
@@ -413,6 +529,13 @@ class OrphanFound(Message, frozen=True, kw_only=True, tag="orphan_found"):
 
 
 class HaltTrading(Message, frozen=True, kw_only=True, tag="halt_trading"):
+    """Send no order at all, not even to reduce."""
+
+    reason: str
+    actor: str
+
+
+class ReduceOnly(Message, frozen=True, kw_only=True, tag="reduce_only"):
     """Take no new risk; reducing stays allowed."""
 
     reason: str
@@ -420,6 +543,27 @@ class HaltTrading(Message, frozen=True, kw_only=True, tag="halt_trading"):
 
 
 class ResumeTrading(Message, frozen=True, kw_only=True, tag="resume_trading"):
+    reason: str
+    actor: str
+
+
+class UnfollowLeader(Message, frozen=True, kw_only=True, tag="unfollow_leader"):
+    leader: Wallet
+    keep: bool  # True: keep what is held because of him; False: sell it
+    reason: str
+    actor: str
+
+
+class FollowLeader(Message, frozen=True, kw_only=True, tag="follow_leader"):
+    leader: Wallet
+    reason: str
+    actor: str
+
+
+class ReloadConfig(Message, frozen=True, kw_only=True, tag="reload_config"):
+    """Decide by these settings from now on; they travel whole, so all services get the same."""
+
+    config: str  # shared.runtime.config.encode: canonical JSON, no secret in it
     reason: str
     actor: str
 
@@ -439,16 +583,26 @@ Fact = (
     | LeaderBaselineRead
     | ActivityRead
     | FeedChanged
+    | MarketResolved
     | FillCounted
     | IntentFormed
     | WindowNetted
+    | LeaderDriftSuspected
+    | LeaderDriftCleared
+    | LeaderCorrected
     | TargetSet
     | TargetExpired
     | OrderApproved
     | OrderRefused
     | HoldingChanged
+    | LeadersNetted
     | ReservationEnded
     | RegimeChanged
+    | EquityMarked
+    | ConfigChanged
+    | CommandRefused
+    | LeaderUnfollowed
+    | LeaderFollowed
     | OrderPrepared
     | OrderDeclined
     | OrderAccepted
@@ -463,7 +617,11 @@ Fact = (
     | DriftCleared
     | OrphanFound
     | HaltTrading
+    | ReduceOnly
     | ResumeTrading
+    | UnfollowLeader
+    | FollowLeader
+    | ReloadConfig
 )
 
 

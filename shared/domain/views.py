@@ -13,13 +13,14 @@ from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet
 from shared.domain.market import Market, Side
 from shared.domain.messages import Regime
 from shared.domain.observations import OrderReport
-from shared.domain.units import Price, Shares, Usd
+from shared.domain.units import Bps, Price, Shares, Usd
 
 PREFIX: Final = "driftless:view:"
 ACCOUNT: Final = f"{PREFIX}account"  # executor: AccountView
 POSITIONS: Final = f"{PREFIX}positions"  # executor: PositionsView
 RISK: Final = f"{PREFIX}risk"  # risk: RiskView
 DRIFT: Final = f"{PREFIX}drift"  # reconciler: DriftView
+FEEDS_PREFIX: Final = f"{PREFIX}feeds:"  # ingesters: a FeedsView each
 V = TypeVar("V")
 
 
@@ -33,14 +34,30 @@ def market_key(condition: ConditionId) -> str:
     return f"{PREFIX}market:{condition}"
 
 
+def leader_key(leader: Wallet) -> str:
+    """Return the key of a leader's LeaderView; written by the ingester."""
+    return f"{PREFIX}leader:{leader}"
+
+
 def feed_key(instance: str) -> str:
     """Return the key of one ingester's FeedsView."""
-    return f"{PREFIX}feeds:{instance}"
+    return f"{FEEDS_PREFIX}{instance}"
 
 
 def exposure_key(partition: int) -> str:
     """Return the key of an aggregator lane's ExposuresView."""
     return f"{PREFIX}exposures:{partition:02d}"
+
+
+class LeaderView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue's Data API says a leader holds, read in one go."""
+
+    leader: Wallet
+    as_of_ns: int  # when it was read: nothing newer is inside
+    read_ns: int  # when all of his activity up to ``as_of_ns`` had been handed over
+    value: Usd | None  # of his positions at the venue's prices, cash not included
+    holdings: tuple[tuple[ConditionId, Shares, Shares], ...]  # market, yes, no
+    complete: bool  # False: more positions than are read; what is not here is not known
 
 
 class FeedView(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +99,31 @@ class HeldView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CapView(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
+    name: str  # leader, market, event, category, total, daily_loss, drift, ...
     used: Usd
-    limit: Usd
+    limit: Usd  # as it holds now
+    configured: Usd = Usd(0)  # before the world shrank it; 0: as ``limit``
+    scope: str = ""  # the wallet, condition, event or category it is about
+
+
+class TriggerView(msgspec.Struct, frozen=True, kw_only=True):
+    """What would change the regime by itself: entered above one number, left below another."""
+
+    name: str
+    regime: Regime  # what it leads to
+    actual: int
+    enter: int
+    leave: int  # -1: only the operator leaves it
+    unit: str
+
+
+class ScaleView(msgspec.Struct, frozen=True, kw_only=True):
+    """What shrinks caps at the moment, in bps of their full size."""
+
+    name: str  # daily_loss, drawdown, feed
+    bps: Bps
+    actual: int
+    unit: str
 
 
 class RiskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +132,13 @@ class RiskView(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[HeldView, ...]
     caps: tuple[CapView, ...]
     realised_today: Usd
+    triggers: tuple[TriggerView, ...] = ()
+    scales: tuple[ScaleView, ...] = ()
+    equity: Usd | None = None  # None: not known yet
+    profit: Usd = Usd(0)
+    drawdown: Usd = Usd(0)
+    unfollowed: tuple[Wallet, ...] = ()
+    config_hash: str = ""
 
 
 class PositionView(msgspec.Struct, frozen=True, kw_only=True):

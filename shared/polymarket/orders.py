@@ -64,7 +64,10 @@ class OrderTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def order_hash(terms: OrderTerms, chain_id: int = POLYGON) -> OrderHash:
-    """Return the id the venue will give this order (protocol.md 2.4)."""
+    """Return the id the venue will give this order (protocol.md 2.4).
+
+    Raises ValueError where it is not known which exchange settles the market.
+    """
     exchange = _exchange(chain_id, terms.protocol, terms.neg_risk)
     digest = keccak(b"\x19\x01" + exchange.separator + _struct_hash(terms))
     return OrderHash("0x" + digest.hex())
@@ -129,6 +132,8 @@ class _Exchange(NamedTuple):
 @cache
 def _exchange(chain_id: int, protocol: Protocol, neg_risk: bool) -> _Exchange:  # noqa: FBT001
     """Return the exchange that settles a market; V2 markets have one, neg-risk or not."""
+    if protocol == "unknown":
+        raise ValueError("no exchange is known for this market's protocol: it cannot be signed for")
     config = get_contract_config(chain_id)
     if protocol == "v2":
         address, version = config.exchange_v3, "3"

@@ -4,11 +4,13 @@ Values are converted by `scalars`; here is decided what a message as a whole mea
 cannot be understood raises WireError: a guess would be a wrong position.
 """
 
+import re
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from shared.domain.book import Book, Level
-from shared.domain.ids import TokenId
+from shared.domain.ids import ConditionId, TokenId
 from shared.domain.market import Market, Protocol
 from shared.domain.observations import Action, Activity, PositionReport
 from shared.domain.units import MICRO, Price, Shares
@@ -34,6 +36,15 @@ _UNMOVING: Final = frozenset(
 _NO_OUTCOME: Final = 999
 _V2_RESERVED_BITS: Final = ((1 << 64) - 1) << 40
 _COMBO_MODULE: Final = 3
+_TAGS_MAX: Final = 32  # of a market; an event has about ten
+_SLUG_CHARS_MAX: Final = 64
+
+
+class Resolution(NamedTuple):
+    """A market that the venue settled, and what a share of each outcome is worth."""
+
+    condition: ConditionId
+    payouts: tuple[Price, Price]
 
 
 def book(
@@ -92,6 +103,8 @@ def market(
         slug=named.slug or "",
         question=named.question or "",
         event=named.neg_risk_market or _event_slug(named),
+        category=_category(named),
+        tags=_tags(named),
         end_ns=scalars.iso_ns(named.end_date, where="gamma.endDate") if named.end_date else 0,
         as_of_ns=as_of_ns,
     )
@@ -144,6 +157,18 @@ def position(told: wire.PositionRow) -> PositionReport | None:
     )
 
 
+def resolution(told: wire.ResolutionRow) -> Resolution | None:
+    """Return a settled market, or None while it is not: only ``resolved`` pays."""
+    where = "/v2/resolutions"
+    condition = scalars.condition(told.condition_id, where=f"{where}.condition_id")
+    if told.status.lower() != "resolved":
+        return None
+    payouts = told.payouts or []
+    if len(payouts) != 2 or min(payouts) < 0 or sum(payouts) != MICRO:
+        raise WireError("not payouts of a dollar", where=f"{where}.payouts", seen=told)
+    return Resolution(condition, (Price(payouts[0]), Price(payouts[1])))
+
+
 def is_position_id(token: TokenId) -> bool:
     """Tell whether a token is of a Protocol-V2 market: its id has 64 reserved zero bits."""
     return int(token) & _V2_RESERVED_BITS == 0
@@ -187,13 +212,12 @@ def _tick(text: str | None, known: Price | None) -> Price:
 
 
 def _protocol(version: str | None, token: TokenId) -> Protocol:
+    """Return whose rules settle a market; what we do not know is still a market to look at."""
     if version is None:
         return "v2" if is_position_id(token) else "v1"
     if version == "v1":
         return "v1"
-    if version == "v2":
-        return "v2"
-    raise WireError("unknown version", where="/clob-markets.v", seen=version)
+    return "v2" if version == "v2" else "unknown"
 
 
 def _exponent(told: Decimal | None) -> int:
@@ -206,6 +230,29 @@ def _exponent(told: Decimal | None) -> int:
 
 def _event_slug(gamma: wire.GammaMarket) -> str:
     return next((event.slug for event in gamma.events or () if event.slug), "")
+
+
+def _category(gamma: wire.GammaMarket) -> str:
+    named = (gamma.category, *(event.category for event in gamma.events or ()))
+    return next((slug for slug in map(_slug, named) if slug), "")
+
+
+def _tags(gamma: wire.GammaMarket) -> tuple[str, ...]:
+    """Return every label of the market, its events and their series, each once."""
+    told = list(_labels(gamma.tags))
+    for event in gamma.events or ():
+        told += [*_labels(event.tags), *_labels(event.series)]
+    return tuple(dict.fromkeys(slug for slug in map(_slug, told) if slug))[:_TAGS_MAX]
+
+
+def _labels(told: wire.GammaTags) -> Iterable[str | None]:
+    if told is None or isinstance(told, str):
+        return [told]
+    return [tag if isinstance(tag, str) else tag.slug or tag.label for tag in told]
+
+
+def _slug(text: str | None) -> str:
+    return re.sub(r"[^\w]+", "-", (text or "").lower()).strip("-")[:_SLUG_CHARS_MAX]
 
 
 def _is_combo_row(told: wire.ActivityRow | wire.RtdsRow) -> bool:

@@ -9,13 +9,14 @@ from shared.domain.book import Book
 from shared.domain.ids import ConditionId, TokenId, Wallet
 from shared.domain.market import Market
 from shared.domain.observations import Activity, PositionReport
-from shared.domain.units import NS_PER_S
+from shared.domain.units import NS_PER_S, Usd
 from shared.polymarket import parse, scalars, wire
-from shared.polymarket.errors import Garbage, VenueError, WireError
+from shared.polymarket.errors import Garbage, NotFound, VenueError, WireError
 from shared.polymarket.transport import Call, Http
 from shared.polymarket.urls import PRODUCTION, VenueUrls
 
 BOOKS_MAX: Final = 100  # tokens in one request for books
+CONDITIONS_MAX: Final = 20  # in one question to the Data API (protocol.md 6.1)
 PAGES_MAX: Final = 2_000  # of one listing; more is an error, never a silent end
 _JSON: Final = {"Content-Type": "application/json"}
 # CLOSED is left out: it lists what is no longer held. Together these are every holding.
@@ -116,6 +117,41 @@ class PublicVenue:
                     held[report.token] = report
         return list(held.values())
 
+    async def value(self, wallet: Wallet) -> Usd:
+        """Return what a wallet's positions are worth at the venue's prices, cash not included."""
+        endpoint = "/v2/value"
+        told = wire.decode(await self._data(endpoint, user=wallet), wire.DataValue, where=endpoint)
+        if told.data is None:
+            raise WireError("no value", where=endpoint, seen=wallet)
+        if scalars.wallet(told.data.proxy_wallet, where=endpoint) != wallet:
+            raise WireError("another wallet", where=endpoint, seen=told.data.proxy_wallet)
+        return scalars.dollars_derived(told.data.value, where=endpoint)
+
+    async def resolutions(
+        self, conditions: Sequence[ConditionId]
+    ) -> list[parse.Resolution | Garbage]:
+        """Return those of the markets that are settled, with what their shares pay.
+
+        A market that is not settled, or that the Data API does not know, is missing; a row that
+        cannot be read is given as Garbage, so one of them does not hide the others.
+        """
+        assert 0 < len(conditions) <= CONDITIONS_MAX, "too many conditions for one question"
+        endpoint = "/v2/resolutions"
+        try:
+            body = await self._data(endpoint, condition_id=",".join(conditions))
+        except NotFound:
+            return []
+        page = wire.decode(body, wire.DataList, where=endpoint)
+        settled: list[parse.Resolution | Garbage] = []
+        for row in page.data or ():
+            try:
+                told = parse.resolution(wire.decode(row, wire.ResolutionRow, where=endpoint))
+            except WireError as e:
+                settled.append(Garbage.of(e))
+            else:
+                settled += [told] if told and told.condition in conditions else []
+        return settled
+
     def _activity_row(self, row: msgspec.Raw, wallet: Wallet) -> Activity | Garbage | None:
         try:
             told = wire.decode(row, wire.ActivityRow, where="/v2/activity")
@@ -135,14 +171,7 @@ class PublicVenue:
         seen: set[str] = set()
         previous: list[bytes] = []
         for _ in range(PAGES_MAX):
-            fresh = {"_": str(self._now_ns())}
-            body = await self._http.send(
-                Call(
-                    endpoint=path,
-                    url=self._urls.data + path,
-                    params={**params, **cursor, **fresh},
-                )
-            )
+            body = await self._data(path, **params, **cursor)
             page = wire.decode(body, wire.DataPage, where=path)
             rows = [bytes(row) for row in page.data or ()]
             if rows == previous and len(set(rows)) > 1:
@@ -159,12 +188,19 @@ class PublicVenue:
             previous, cursor = rows, {"cursor": following}
         raise WireError(f"more than {PAGES_MAX} pages", where=path, seen=params.get("user", ""))
 
+    async def _data(self, path: str, **params: str) -> bytes:
+        """Ask the Data API, past the CDN's cache."""
+        fresh = {"_": str(self._now_ns())}
+        return await self._http.send(
+            Call(endpoint=path, url=self._urls.data + path, params={**params, **fresh})
+        )
+
     async def _gamma_market(self, condition: ConditionId) -> wire.GammaMarket | None:
         body = await self._http.send(
             Call(
                 endpoint="/markets/keyset",
                 url=f"{self._urls.gamma}/markets/keyset",
-                params={"condition_ids": condition},
+                params={"condition_ids": condition, "include_tag": "true"},
             )
         )
         page = wire.decode(body, wire.GammaPage, where="/markets/keyset")

@@ -6,7 +6,7 @@ from typing import Final
 
 from shared.domain import ids
 from shared.domain.market import Side
-from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, Shares, parse_micro
+from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, Shares, Usd, parse_micro
 from shared.polymarket.errors import WireError
 from shared.polymarket.wire import Stamp
 
@@ -38,6 +38,14 @@ def valuation(number: Decimal | None, *, where: str) -> Price:
     if not 0 <= micro <= MICRO:
         raise WireError("not between 0 and 1", where=where, seen=number)
     return Price(micro)
+
+
+def dollars_derived(number: Decimal, *, where: str) -> Usd:
+    """Return dollars that the venue computed, not negative: rounded half-even to a micro."""
+    micro = _nearest(number, where=where)[0]
+    if micro < 0:
+        raise WireError("negative", where=where, seen=number)
+    return Usd(micro)
 
 
 def size(text: str | None, *, where: str) -> Shares:

@@ -112,8 +112,21 @@ class ClobMarket(msgspec.Struct, frozen=True):
     v: str | None = None
 
 
-class GammaEvent(msgspec.Struct, frozen=True):
+class GammaTag(msgspec.Struct, frozen=True):
     slug: str | None = None
+    label: str | None = None
+
+
+GammaTags = list[GammaTag | str] | str | None
+
+
+class GammaEvent(msgspec.Struct, frozen=True):
+    """What a market is listed under; a series is the event that it repeats."""
+
+    slug: str | None = None
+    category: str | None = None
+    tags: GammaTags = None
+    series: GammaTags = None
 
 
 class GammaMarket(msgspec.Struct, frozen=True, rename="camel"):
@@ -123,6 +136,8 @@ class GammaMarket(msgspec.Struct, frozen=True, rename="camel"):
     end_date: str | None = None
     neg_risk_market: str | None = msgspec.field(default=None, name="negRiskMarketID")
     events: list[GammaEvent] | None = None
+    category: str | None = None
+    tags: GammaTags = None
 
 
 class GammaPage(msgspec.Struct, frozen=True):
@@ -188,6 +203,31 @@ class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
     outcome_index: int
     avg_price: Decimal | None = None
     current_price: Decimal | None = None
+
+
+class Value(msgspec.Struct, frozen=True):
+    proxy_wallet: str
+    value: Decimal
+
+
+class DataValue(msgspec.Struct, frozen=True):
+    """GET /v2/value: one object, or null."""
+
+    data: Value | None
+
+
+class ResolutionRow(msgspec.Struct, frozen=True):
+    """A row of /v2/resolutions; payouts are micro-dollars a share, by outcome."""
+
+    condition_id: str
+    status: str
+    payouts: list[int] | None = None
+
+
+class DataList(msgspec.Struct, frozen=True):
+    """A Data API answer that is one page by nature."""
+
+    data: list[msgspec.Raw] | None
 
 
 class ClobPage(msgspec.Struct, frozen=True):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 import nats
@@ -17,8 +16,8 @@ from shared.domain.views import book_key, decode, market_key
 from shared.runtime.clock import Clock
 from shared.runtime.logs import log
 from shared.runtime.ports import Store
+from shared.runtime.rpc import REFRESH
 
-REFRESH: Final = "rpc.book.refresh"  # the ingester answers: a token's Book or a condition's Market
 _logger = logging.getLogger(__name__)
 
 
@@ -31,19 +30,37 @@ class Books:
         self._tokens: dict[ConditionId, tuple[TokenId, TokenId]] = {}  # a market's never change
 
     async def look(
-        self, condition: ConditionId, *, age_ns_max: int, beside: str
-    ) -> tuple[Market | None, tuple[Book | None, ...], bytes | None]:
-        """Return a market, its books and one more view: one round trip once it is known."""
+        self, condition: ConditionId, *, age_ns_max: int, beside: Sequence[str]
+    ) -> tuple[Market | None, tuple[Book | None, ...], Sequence[bytes | None]]:
+        """Return a market, its books and other views: one round trip once it is known."""
+        tokens = await self._tokens_of(condition)
+        if tokens is None:
+            return None, (None, None), await self._store.read_views(beside)
+        keys = [market_key(condition), *(book_key(token) for token in tokens), *beside]
+        terms, *found = await self._store.read_views(keys)
+        market = decode(terms, Market) or await self.introduce(condition)
+        return market, await self._fresh(tokens, found[:2], age_ns_max), found[2:]
+
+    async def shown(
+        self, conditions: Sequence[ConditionId]
+    ) -> dict[ConditionId, tuple[Book | None, Book | None]]:
+        """Return the books of markets as they are published, however old; unknown ones left out."""
+        known = [(each, await self._tokens_of(each)) for each in conditions]
+        pairs = [(condition, tokens) for condition, tokens in known if tokens is not None]
+        keys = [book_key(token) for _, tokens in pairs for token in tokens]
+        found = await self._store.read_views(keys) if keys else []
+        books = [decode(data, Book) for data in found]
+        return {
+            condition: (books[2 * at], books[2 * at + 1]) for at, (condition, _) in enumerate(pairs)
+        }
+
+    async def _tokens_of(self, condition: ConditionId) -> tuple[TokenId, TokenId] | None:
         if condition not in self._tokens:
             market = await self.market(condition) or await self.introduce(condition)
             if market is None:
-                return None, (None, None), None
+                return None
             self._tokens[condition] = market.tokens
-        tokens = self._tokens[condition]
-        keys = [market_key(condition), beside, *(book_key(token) for token in tokens)]
-        terms, more, *found = await self._store.read_views(keys)
-        market = decode(terms, Market) or await self.introduce(condition)
-        return market, await self._fresh(tokens, found, age_ns_max), more
+        return self._tokens[condition]
 
     async def market(self, condition: ConditionId) -> Market | None:
         """Return a market's terms as the ingester last read them."""

@@ -1,5 +1,7 @@
 """One TOML file, a table a service, as frozen structs that are checked once, at start.
 
+[[leaders]] and [risk] are in ``trading.py``, the presets of [risk] in ``presets.py``.
+
 Every key carries its unit. Money is written in dollars, dollars a share or shares, as a decimal
 number or text, and becomes the domain's integer micro-units here, exactly: ``trade_usd_max = 50``
 is the field ``trade_usd_max == Usd(50_000_000)``. A default in this file is in micro-units too.
@@ -19,28 +21,31 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.domain import ids
 from shared.domain.ids import Wallet
-from shared.domain.units import DUST, MICRO, Bps, Price, Shares, Usd, format_micro
+from shared.domain.units import DUST, MICRO, Bps, Usd
+from shared.runtime.presets import PRESETS, with_preset
 from shared.runtime.secrets import NATS_PASSWORD, REDIS_PASSWORD, read_private_key, read_secret
 from shared.runtime.secrets import Secret as Secret
 from shared.runtime.secrets import SecretError as SecretError
 from shared.runtime.sections import ConfigError as ConfigError
 from shared.runtime.sections import FieldError, Range, Section, build
+from shared.runtime.trading import BpsOf, DustShares, Ms, PositiveUsd, Seconds, canonical_wallet
+from shared.runtime.trading import CategoryConfig as CategoryConfig
+from shared.runtime.trading import Count as Count
+from shared.runtime.trading import LeaderConfig as LeaderConfig
+from shared.runtime.trading import RiskConfig as RiskConfig
+from shared.runtime.trading import TierConfig as TierConfig
 
-_USD_MAX: Final = 1_000_000_000 * MICRO  # a billion dollars is a typing error
 _VENUE_HOST: Final = "polymarket.com"
+COLLECTOR: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"  # unless the file names one
+ADDRESSES: Final = {  # each in place of the file's
+    "nats.url": "DRIFTLESS_NATS_URL",
+    "redis.url": "DRIFTLESS_REDIS_URL",
+    "venue.local_url": "DRIFTLESS_LOCAL_URL",
+}
 
-
-Ms = Annotated[int, Range(1, 86_400_000)]
 OptionalMs = Annotated[int, Range(0, 86_400_000)]
-Seconds = Annotated[int, Range(1, 31_536_000)]
 Deadline = Annotated[int, Range(1, 120)]
-Count = Annotated[int, Range(1, 1_000)]
-BpsOf = Annotated[Bps, Range(0, 10_000)]
-PositiveUsd = Annotated[Usd, Range(1, _USD_MAX)]
-CapUsd = Annotated[Usd, Range(0, _USD_MAX)]
-Probability = Annotated[Price, Range(0, MICRO)]
 
 
 class AccountConfig(Section, frozen=True):
@@ -50,7 +55,7 @@ class AccountConfig(Section, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _canonical_wallet(self)
+        canonical_wallet(self, self.wallet)
 
 
 class NatsConfig(Section, frozen=True):
@@ -104,29 +109,15 @@ class TelemetryConfig(Section, frozen=True):
             _check_url("otlp_endpoint", self.otlp_endpoint, ("http", "https"))
 
 
-class LeaderConfig(Section, frozen=True):
-    wallet: Wallet
-    name: str = ""
-    sizing: Literal["fixed", "proportional"] = "fixed"
-    trade_usd: PositiveUsd = Usd(10 * MICRO)  # fixed: dollars an intent
-    ratio_bps: Annotated[Bps, Range(1, 100_000)] = Bps(100)  # proportional: of the leader's
-    quiet_ms: Ms | None = None
-    age_max_ms: Ms | None = None
-    flush_usd: PositiveUsd | None = None
-    leader_usd_max: CapUsd | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _canonical_wallet(self)
-
-
 class IngesterConfig(Section, frozen=True):
     poll_interval_ms: Annotated[int, Range(100, 3_600_000)] = 5_000
     poll_overlap_s: Seconds = 60
+    leader_snapshot_s: Seconds = 120
     backfill_s: Annotated[int, Range(0, 31_536_000)] = 0
     activity_silence_s: Seconds = 15
     book_silence_s: Seconds = 30
     book_flush_ms: Ms = 50
+    volatility_horizons_s: tuple[Annotated[int, Range(1, 3_600)], ...] = (10, 60, 300)
     market_refresh_s: Seconds = 300
     refresh_deadline_ms: Ms = 1_500
 
@@ -136,45 +127,19 @@ class AggregatorConfig(Section, frozen=True):
     age_max_ms: Ms = 10_000
     flush_usd: PositiveUsd = Usd(500 * MICRO)
     flush_on_reduction: bool = True
-    dust_shares: Annotated[Shares, Range(0, 1_000 * MICRO)] = DUST
+    dust_shares: DustShares = DUST
+    net_share_bps_min: BpsOf = Bps(0)
+    churn_share_bps_max: BpsOf = Bps(3_000)
+    churn_quiet_ms: Ms = 30_000
+    churn_age_max_ms: Ms = 120_000
     tick_ms: Ms = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_window(self.quiet_ms, self.age_max_ms)
-
-
-class RiskConfig(Section, frozen=True):
-    tick_ms: Ms = 250
-    entry_age_ms_max: Ms = 30_000
-    book_age_ms_max: Ms = 5_000
-    book_dead_ms: Ms = 60_000
-    market_age_s_max: Seconds = 900
-    account_age_ms_max: Ms = 60_000
-    slippage_bps_max: BpsOf = Bps(200)
-    price_moved_bps_max: BpsOf = Bps(500)
-    price_min: Probability = Price(20_000)
-    price_max: Probability = Price(980_000)
-    trade_usd_max: CapUsd = Usd(50 * MICRO)
-    leader_usd_max: CapUsd = Usd(500 * MICRO)
-    market_usd_max: CapUsd = Usd(200 * MICRO)
-    event_usd_max: CapUsd = Usd(400 * MICRO)
-    total_usd_max: CapUsd = Usd(2_000 * MICRO)
-    daily_loss_usd_max: CapUsd = Usd(200 * MICRO)
-    end_s_min: Annotated[int, Range(0, 31_536_000)] = 0
-    drift_usd_max: CapUsd = Usd(50 * MICRO)
-    rejects_max: Count = 10
-    rejects_window_s: Seconds = 60
-    retry_ms: Ms = 1_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.price_min >= self.price_max:
-            shown = format_micro(self.price_min)
-            raise FieldError("price_min", shown, "must be below price_max")
-        if self.book_age_ms_max > self.book_dead_ms:
-            problem = "must not exceed book_dead_ms: a book is stale before it is dead"
-            raise FieldError("book_age_ms_max", self.book_age_ms_max, problem)
+        if self.churn_quiet_ms > self.churn_age_max_ms:
+            problem = f"must not exceed churn_age_max_ms = {self.churn_age_max_ms}"
+            raise FieldError("churn_quiet_ms", self.churn_quiet_ms, problem)
 
 
 class ExecutorConfig(Section, frozen=True):
@@ -192,7 +157,7 @@ class ReconcilerConfig(Section, frozen=True):
     interval_ms: Annotated[int, Range(100, 86_400_000)] = 10_000
     confirmations: Annotated[int, Range(1, 10)] = 2
     grace_ms: OptionalMs = 15_000
-    dust_shares: Annotated[Shares, Range(0, 1_000 * MICRO)] = DUST
+    dust_shares: DustShares = DUST
 
 
 class Config(Section, frozen=True):
@@ -227,18 +192,23 @@ class Config(Section, frozen=True):
 
 def load(path: str | Path, *, environ: Mapping[str, str]) -> Config:
     """Return the checked settings of a file, or raise ConfigError naming the key and the cure."""
+    written = read_table(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        table = tomllib.loads(text, parse_float=Decimal)
+        return build(Config, with_preset(_with_environ(written, environ)))
+    except ConfigError as e:
+        problem = f"{e.problem}{_unwritten(e.key, written)}"
+        raise ConfigError(e.key, e.value, problem, str(path)) from None
+
+
+def read_table(path: str | Path) -> dict[str, Any]:
+    """Return what a file says, unchecked, its decimals exact; raises ConfigError."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as e:
         problem = f"cannot be read ({e.strerror}): pass --config PATH or set DRIFTLESS_CONFIG"
         raise ConfigError(str(path), None, problem) from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(str(path), None, f"is not valid TOML: {e}") from e
-    try:
-        return build(Config, _with_environ(table, environ))
-    except ConfigError as e:
-        raise ConfigError(e.key, e.value, e.problem, str(path)) from None
 
 
 def config_hash(config: Config) -> str:
@@ -262,27 +232,28 @@ def redis_password(environ: Mapping[str, str]) -> Secret | None:
     return read_secret(environ, REDIS_PASSWORD)
 
 
+def _unwritten(key: str, written: Mapping[str, Any]) -> str:
+    """Say where a limit comes from that the file does not hold, but that does not fit the file."""
+    section, _, name = key.partition(".")
+    risk = written.get("risk")
+    if section != "risk" or not isinstance(risk, dict) or name in risk:
+        return ""
+    if name not in RiskConfig.__struct_fields__:
+        return ""
+    preset = str(risk.get("preset", ""))
+    origin = f"preset {preset} has that" if name in PRESETS.get(preset, {}) else "the default"
+    return f" ({origin}: write {key} too)"
+
+
 def _with_environ(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    for section, key, name in (
-        ("nats", "url", "DRIFTLESS_NATS_URL"),
-        ("redis", "url", "DRIFTLESS_REDIS_URL"),
-        ("venue", "local_url", "DRIFTLESS_LOCAL_URL"),
-    ):
+    for path, name in ADDRESSES.items():
+        section, _, key = path.partition(".")
         if environ.get(name) and isinstance(table.setdefault(section, {}), dict):
             table[section][key] = environ[name]
-    endpoint = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     telemetry = table.setdefault("telemetry", {})
-    if endpoint and isinstance(telemetry, dict) and not telemetry.get("otlp_endpoint"):
-        telemetry["otlp_endpoint"] = endpoint
+    if environ.get(COLLECTOR) and isinstance(telemetry, dict):
+        telemetry["otlp_endpoint"] = telemetry.get("otlp_endpoint") or environ[COLLECTOR]
     return table
-
-
-def _canonical_wallet(section: AccountConfig | LeaderConfig) -> None:
-    try:
-        msgspec.structs.force_setattr(section, "wallet", ids.wallet(section.wallet))
-    except ValueError:
-        problem = "must be 0x and 40 hex digits"
-        raise FieldError("wallet", section.wallet, problem) from None
 
 
 def _check_window(quiet_ms: int, age_max_ms: int, path: str = "") -> None:

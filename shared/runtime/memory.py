@@ -114,5 +114,8 @@ class MemoryStore:
     async def read_views(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.views.get(key) for key in keys]
 
+    async def find_views(self, prefix: str) -> list[str]:
+        return sorted(key for key in self.views if key.startswith(prefix))
+
     async def write_views(self, views: Mapping[str, bytes]) -> None:
         self.views.update(views)

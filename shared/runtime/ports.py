@@ -52,6 +52,7 @@ class Saved(msgspec.Struct, frozen=True):
     cursor: int  # last ledger sequence whose consequences are complete
     said: int  # last of the lane's own messages that is in the state
     epoch: Epoch
+    shape: str = ""  # of the state's type: another version's snapshot is not read
 
 
 class FencedError(Exception):
@@ -114,6 +115,10 @@ class Store(Protocol):
 
     async def read_views(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return the views in the order of the keys, None where there is none."""
+        ...
+
+    async def find_views(self, prefix: str) -> list[str]:
+        """Return the keys of the views that begin so, in order."""
         ...
 
     async def write_views(self, views: Mapping[str, bytes]) -> None:

@@ -39,6 +39,7 @@ from shared.runtime.ports import (
     StoreAwayError,
     UndecodableError,
 )
+from shared.runtime.shape import shape_of
 
 S = TypeVar("S")
 _C = TypeVar("_C", contravariant=True)
@@ -198,6 +199,7 @@ class LaneRunner(Generic[S]):
         self._service, self.lane, self._shell = service, lane, shell
         self._ports, self._epoch = ports, epoch
         self.state: S = service.state()
+        self._shape = shape_of(service.state)
         self.cursor = 0
         self.said = 0
         self._saved_ns = 0
@@ -223,20 +225,28 @@ class LaneRunner(Generic[S]):
                 await self._save(force=True)
                 raise _StopLane
 
+    def _take(self, saved: Saved) -> None:
+        if saved.shape != self._shape:
+            log.warning("snapshot_of_another_version", extra={"fields": {"shape": saved.shape}})
+            return
+        self.state = msgspec.json.decode(saved.state, type=self._service.state)
+        self.cursor, self.said = saved.cursor, saved.said
+
     async def recover(self) -> None:
         """Steps 1 and 2: the state is what the log says, whatever was saved."""
+        said = cursor = 0
         try:
             saved = await self._ports.store.load(self.lane)
             if saved is not None:
-                self.state = msgspec.json.decode(saved.state, type=self._service.state)
-                self.cursor, self.said = saved.cursor, saved.said
+                said, cursor = saved.said, saved.cursor
+                self._take(saved)
         except (StoreAwayError, msgspec.DecodeError) as e:  # the log alone says the same, slower
             log.warning("snapshot_discarded", extra={"fields": {"reason": str(e)}})
         last = await self._ports.ledger.last(self.lane)
         end, head = last.seq if last else 0, await self._ports.ledger.head()
-        if self.said > end or self.cursor > head:
+        if said > end or cursor > head:
             raise GapError(
-                f"{self.lane.name}: the snapshot stands on messages {self.said} and {self.cursor}, "
+                f"{self.lane.name}: the snapshot stands on messages {said} and {cursor}, "
                 f"the ledger ends at {end} and {head}: it lost facts. Restore it, or rebuild from "
                 "the venue."
             )
@@ -355,7 +365,7 @@ class LaneRunner(Generic[S]):
         began_ns = self._ports.clock.monotonic_ns()
         state = _encoder.encode(self.state)
         views = self._shell.views(self.state)
-        saved = Saved(state, self.cursor, self.said, self._epoch)
+        saved = Saved(state, self.cursor, self.said, self._epoch, self._shape)
         self._saved_ns = self._ports.clock.monotonic_ns()
         self._save_took_s = (self._saved_ns - began_ns) / NS_PER_S
         try:

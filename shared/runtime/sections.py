@@ -46,11 +46,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         for name, bounds, money in _bounds(type(self)):
-            value = getattr(self, name)
-            if value is not None and not bounds.low <= value <= bounds.high:
-                low, high = (format_micro(b) if money else str(b) for b in bounds)
-                shown = format_micro(value) if money else value
-                raise FieldError(name, shown, f"must be between {low} and {high}")
+            for key, value in _numbers(name, getattr(self, name)):
+                if not bounds.low <= value <= bounds.high:
+                    low, high = (format_micro(b) if money else str(b) for b in bounds)
+                    shown = format_micro(value) if money else value
+                    raise FieldError(key, shown, f"must be between {low} and {high}")
 
 
 def build(kind: type[_Section], table: object, path: str = "") -> _Section:
@@ -80,9 +80,10 @@ def _value(value: object, annotation: Any, path: str) -> object:
     if _is_section(kind):
         return build(kind, value, f"{path}.")
     if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(path, value, f"must be a list: write [[{path}]] before each")
         (item, _) = get_args(kind)
+        if not isinstance(value, list):
+            cure = f"write [[{path}]] before each" if _is_section(item) else "write [a, b]"
+            raise ConfigError(path, value, f"must be a list: {cure}")
         return tuple(_value(each, item, f"{path}[{at}]") for at, each in enumerate(value))
     if kind in _MONEY:
         return _micro(value, path)
@@ -115,14 +116,32 @@ def _unwrap(annotation: Any) -> tuple[Any, Range | None]:
     return annotation, None
 
 
+def is_money(annotation: Any) -> bool:
+    """Tell whether a setting is written in dollars or shares, and kept in micro-units."""
+    return _unwrap(annotation)[0] in _MONEY
+
+
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
 @cache
 def _bounds(kind: type[Section]) -> tuple[tuple[str, Range, bool], ...]:
-    found = ((field.name, *_unwrap(field.type)) for field in msgspec.structs.fields(kind))
+    found = ((field.name, *_number(field.type)) for field in msgspec.structs.fields(kind))
     return tuple((name, bounds, base in _MONEY) for name, base, bounds in found if bounds)
+
+
+def _number(annotation: Any) -> tuple[Any, Range | None]:
+    """Return the kind of a field and its bounds; of a list, those of each of its items."""
+    kind, bounds = _unwrap(annotation)
+    return _unwrap(get_args(kind)[0]) if get_origin(kind) is tuple else (kind, bounds)
+
+
+def _numbers(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Return what a field holds, each with its key: nothing, one number, or those of a list."""
+    if isinstance(value, tuple):
+        return [(f"{name}[{at}]", each) for at, each in enumerate(value)]
+    return [] if value is None else [(name, value)]
 
 
 def _suggest(key: str, known: list[str]) -> str:

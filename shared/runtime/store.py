@@ -11,16 +11,16 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shared.runtime.ports import Epoch, FencedError, Lane, Saved, StoreAwayError
 
 _LIBRARY: Final = """#!lua name=driftless
--- KEYS: the lane's hash, then views; ARGV: epoch, cursor, said, state, then the views' values
-redis.register_function('driftless_save', function(keys, args)
+-- KEYS: the lane's hash, then views; ARGV: epoch, cursor, said, shape, state, the views' values
+redis.register_function('driftless_snapshot', function(keys, args)
   local held = tonumber(redis.call('HGET', keys[1], 'epoch') or '0')
   if tonumber(args[1]) < held then
     return redis.error_reply('FENCED epoch ' .. args[1] .. ' is older than ' .. held)
   end
   redis.call('HSET', keys[1],
-    'epoch', args[1], 'cursor', args[2], 'said', args[3], 'state', args[4])
+    'epoch', args[1], 'cursor', args[2], 'said', args[3], 'shape', args[4], 'state', args[5])
   for i = 2, #keys do
-    redis.call('SET', keys[i], args[3 + i])
+    redis.call('SET', keys[i], args[4 + i])
   end
   return 1
 end)
@@ -32,6 +32,7 @@ redis.register_function('driftless_show', function(keys, args)
   return 1
 end)
 """
+_FIELDS: Final = ["state", "cursor", "said", "epoch", "shape"]
 _KEPT_S: Final = 86_400  # a view that nobody writes any more, as of a market that is over
 
 
@@ -49,20 +50,21 @@ class RedisStore:
         try:
             found = await cast(
                 "Awaitable[list[bytes | None]]",
-                self._redis.hmget(snapshot_key(lane), ["state", "cursor", "said", "epoch"]),
+                self._redis.hmget(snapshot_key(lane), _FIELDS),
             )
         except (RedisConnectionError, RedisTimeoutError) as e:
             raise StoreAwayError(str(e)) from e
-        state, cursor, said, epoch = found
+        state, cursor, said, epoch, shape = found
         if state is None or cursor is None or said is None or epoch is None:
             return None
-        return Saved(state, int(cursor), int(said), Epoch(int(epoch)))
+        return Saved(state, int(cursor), int(said), Epoch(int(epoch)), (shape or b"").decode())
 
     async def save(self, lane: Lane, saved: Saved, views: Mapping[str, bytes]) -> None:
         keys = [snapshot_key(lane), *views]
-        values: list[Any] = [saved.epoch, saved.cursor, saved.said, saved.state, *views.values()]
+        anchor = [saved.epoch, saved.cursor, saved.said, saved.shape]
+        values: list[Any] = [*anchor, saved.state, *views.values()]
         try:
-            await self._call("driftless_save", keys, values)
+            await self._call("driftless_snapshot", keys, values)
         except ResponseError as e:
             if "FENCED" not in str(e):
                 raise
@@ -84,6 +86,12 @@ class RedisStore:
     async def read_views(self, keys: Sequence[str]) -> list[bytes | None]:
         try:
             return cast("list[bytes | None]", await self._redis.mget(keys))
+        except (RedisConnectionError, RedisTimeoutError) as e:
+            raise StoreAwayError(str(e)) from e
+
+    async def find_views(self, prefix: str) -> list[str]:
+        try:
+            return sorted([key.decode() async for key in self._redis.scan_iter(f"{prefix}*")])
         except (RedisConnectionError, RedisTimeoutError) as e:
             raise StoreAwayError(str(e)) from e
 

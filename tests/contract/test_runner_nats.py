@@ -250,6 +250,17 @@ async def test_a_snapshot_that_is_no_json_is_discarded(world: World) -> None:
     assert lane.state == Count(total=2)
 
 
+async def test_a_snapshot_of_another_version_is_built_anew(world: World) -> None:
+    async with serving(world.lane()):
+        await world.say("a", "b")
+        await world.shows(2)
+    await world.redis.hset(snapshot_key(LANE), "shape", b"older")
+    await world.redis.hset(snapshot_key(LANE), "state", b'{"total":99}')
+    lane = world.lane(epoch=2)
+    await lane.recover()
+    assert lane.state == Count(total=2)
+
+
 async def test_a_snapshot_that_heard_more_than_the_ledger_holds_is_refused(world: World) -> None:
     """It never spoke, so only its cursor tells that messages it heard are gone."""
     await world.say("a")

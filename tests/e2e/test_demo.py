@@ -68,9 +68,9 @@ def await_line(process: subprocess.Popen[bytes], wanted: bytes) -> None:
     raise AssertionError(f"it ended without {wanted!r}: {process.communicate()[1]!r}")
 
 
-def summary_of(folder: Path, *options: str) -> dict[str, Any]:
-    """Return the summary of half a minute, whose processes have all ended."""
-    process = start(folder, "--minutes", "0.5", "--json", *options)
+def summary_of(folder: Path, *options: str, minutes: float = 0.5) -> dict[str, Any]:
+    """Return the summary of a while, whose processes have all ended."""
+    process = start(folder, "--minutes", str(minutes), "--json", *options)
     try:
         out, err = process.communicate(timeout=ENDS_S)
     finally:
@@ -112,7 +112,7 @@ def test_synthetic_leaders_are_copied_and_nothing_is_left(folder: Path) -> None:
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded set is not on this machine")
 def test_a_recorded_leader_is_copied_and_nothing_is_left(folder: Path) -> None:
     pytest.importorskip("pyarrow")
-    told = summary_of(folder, "--tape", str(RECORDED))
+    told = summary_of(folder, "--tape", str(RECORDED), minutes=1)  # its books begin late
     assert_it_worked(told)
     assert "recorded ones" in told["attribution"]
 

@@ -6,35 +6,42 @@ settlements fail; shares come and go by hand. When it ends, every target is reac
 
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.risk.caps import worst_usd
 from services.risk.core import decide, evolve
-from services.risk.rules import worst_usd
+from services.risk.policy import Policy, Sizing
 from services.risk.state import (
     UNATTRIBUTED,
-    Policy,
+    Group,
     Reconsider,
     Review,
-    Sizing,
     State,
     View,
+    at_risk,
     due,
     gap,
+    tradable,
     usage,
 )
 from shared.domain.ids import Wallet
 from shared.domain.messages import (
     Fact,
+    FollowLeader,
+    HoldingChanged,
     OrderApproved,
     OrderFilled,
     ReservationEnded,
+    UnfollowLeader,
 )
 from shared.domain.units import Bps, Price, Shares, Usd
 from shared.runtime.runner import encode_state
 from tests.support.risk_builders import (
+    HEARD,
     LEADER,
     NOW_NS,
     OTHER,
@@ -50,6 +57,7 @@ from tests.support.risk_builders import (
     intent,
     market,
     policy,
+    reduce_only,
     resume,
     seconds,
     tokens,
@@ -61,7 +69,10 @@ LEADERS: tuple[Wallet, ...] = (LEADER, OTHER)
 MARKETS = (market(1, event="cup"), market(2, event="cup", fee_rate=70_000))
 RULES: Policy = policy(
     sizing=Sizing(mode="fixed", trade_usd=usd(20), leader_usd_max=usd(60)),
-    leaders={OTHER: Sizing(mode="proportional", ratio_bps=Bps(2_000), leader_usd_max=usd(45))},
+    leaders={
+        LEADER: Sizing(mode="fixed", trade_usd=usd(20), leader_usd_max=usd(60)),
+        OTHER: Sizing(mode="proportional", ratio_bps=Bps(2_000), leader_usd_max=usd(45)),
+    },
     slippage_bps_max=Bps(500),
     price_moved_bps_max=Bps(2_000),
     trade_usd_max=usd(25),
@@ -86,6 +97,8 @@ class World:
         self.done: dict[str, int] = {}
         self.fills: list[OrderFilled] = []
         self.serial = 0
+        self.cash = 0
+        self.hands = False
 
     # --- risk -----------------------------------------------------------------------------
 
@@ -104,17 +117,28 @@ class World:
     def _approved(self, order: OrderApproved) -> None:
         self.open[order.id], self.left[order.id] = order, order.size
         assert len({each.condition for each in self.open.values()}) == len(self.open)
-        position = self._held(order.leader, order.market.tokens.index(order.token), order)
+        outcome = order.market.tokens.index(order.token)
+        own = self._held(order.leader, outcome, order)
+        there = tradable(self.state, order.condition, outcome)
+        assert self.state.regime != "halted"
         if order.side == "SELL":
-            assert order.size <= position
-            return
-        found = usage(self.state, order.leader, order.condition, order.market.event)
-        assert found.leader <= RULES.sizing_of(order.leader).leader_usd_max
-        assert found.market <= RULES.market_usd_max
-        assert found.event <= RULES.event_usd_max
-        assert found.total <= RULES.total_usd_max
-        assert order.worst_usd <= RULES.trade_usd_max
-        assert self.state.regime == "normal"
+            assert order.size <= (there - own if order.nets else min(own, there))
+        elif order.nets:
+            assert order.size <= self._held(order.leader, 1 - outcome, order)
+            assert order.size <= self.state.crossed[order.condition]
+        if order.side == "BUY":
+            group = Group(order.market.event, "")
+            found = usage(self.state, order.leader, order.condition, group)
+            assert found.market <= RULES.market.usd
+            assert found.event <= RULES.event.usd
+            assert found.total <= RULES.total.usd
+            assert order.worst_usd <= RULES.trade.usd
+            assert self.state.regime == "normal"
+        if not order.reduces:
+            group = Group(order.market.event, "")
+            found = usage(self.state, order.leader, order.condition, group)
+            assert found.leader <= RULES.sizing_of(order.leader).leader_usd_max
+            assert self.state.regime == "normal"
 
     def _held(self, leader: Wallet, outcome: int, order: OrderApproved) -> int:
         line = self.state.held.get(f"{leader}|{order.condition}")
@@ -123,8 +147,15 @@ class World:
         return line.yes.shares if outcome == 0 else line.no.shares
 
     def at_risk(self) -> int:
-        held = sum(line.cost for line in self.state.held.values())
-        return held + sum(each.open_usd for each in self.state.reserved.values())
+        return sum(at_risk(self.state).values())
+
+    def pay(self, said: OrderFilled, sign: int) -> None:
+        """Move the dollars of an execution, or of its undoing."""
+        dollars = said.price * said.size
+        if said.side == "BUY":
+            self.cash -= sign * (-(-dollars // 10**6) + said.fee)
+        else:
+            self.cash += sign * (dollars // 10**6 - said.fee)
 
     def name(self) -> str:
         self.serial += 1
@@ -139,7 +170,9 @@ class World:
         no = book(bid=99 - mid, ask=101 - mid, size=size, seen_ns=self.now_ns)
         seen = view(of=of, now_ns=self.now_ns, books=(yes, no))
         money = account(as_of_ns=self.now_ns, collateral=usd(n(20, 200)))
-        return View(market=seen.market, books=seen.books, account=money if n(0, 9) else None)
+        money_known = money if n(0, 9) else None
+        feeds = HEARD if n(0, 19) else None
+        return View(market=seen.market, books=seen.books, account=money_known, feeds=feeds)
 
     def leader_moves(self, n: Number) -> None:
         leader, number = LEADERS[n(0, 1)], n(0, 1)
@@ -160,7 +193,7 @@ class World:
             for key in due(self.state, RULES.dust, self.now_ns)
         }
         drift = usd(0 if n(0, 11) else 60)
-        self.tell(Reconsider(now_ns=self.now_ns, views=views, drift_usd=drift))
+        self.tell(Reconsider(now_ns=self.now_ns, views=views, drift_usd=drift, feeds=HEARD))
 
     def order_fills(self, n: Number) -> None:
         for order in list(self.open.values()):
@@ -182,6 +215,7 @@ class World:
         self.left[order.id] -= size
         self.done[order.id] = self.done.get(order.id, 0) + size
         self.fills.append(said)
+        self.pay(said, 1)
         self.tell(said)
 
     def order_ends(self, n: Number) -> None:
@@ -209,6 +243,7 @@ class World:
         if sign > 0 and self.truth[said.token] < said.size:
             return  # what was sold on cannot have failed
         self.truth[said.token] -= sign * said.size
+        self.pay(said, -1)
         if said.approval in self.open:
             self.done[said.approval] -= said.size
         self.tell(failed(said))
@@ -221,6 +256,7 @@ class World:
         if not change:
             return
         self.truth[token] += change
+        self.hands = True
         self.tell(
             correction(
                 change / 1_000_000, name=self.name(), number=number + 1, outcome=1 if outcome else 0
@@ -228,7 +264,17 @@ class World:
         )
 
     def operator(self, n: Number) -> None:
-        self.tell((resume if n(0, 4) else halt)(self.name()))
+        self.tell((resume, resume, resume, halt, reduce_only)[n(0, 4)](self.name()))
+
+    def follower(self, n: Number) -> None:
+        if n(0, 5):
+            return
+        leader, id_ = LEADERS[n(0, 1)], self.name()
+        terms: dict[str, Any] = {
+            "id": id_, "cause": "", "root": id_, "ts_ns": self.now_ns, "leader": leader,
+            "reason": "", "actor": "me",
+        }  # fmt: skip
+        self.tell(FollowLeader(**terms) if n(0, 1) else UnfollowLeader(**terms, keep=bool(n(0, 1))))
 
     # --- what must be true ----------------------------------------------------------------
 
@@ -239,11 +285,25 @@ class World:
             assert line.yes.shares >= 0 <= line.no.shares, "somebody owes shares others have"
             held[yes] += line.yes.shares
             held[no] += line.no.shares
+        for condition, sets in self.state.crossed.items():
+            assert sets > 0
+            for token in tokens(int(condition, 16)):
+                held[token] -= sets
         return {token: count for token, count in held.items() if count}
 
     def check(self) -> None:
         assert self.owners() == {token: count for token, count in self.truth.items() if count}
         assert set(self.state.reserved) == set(self.open)
+        costs: Counter[str] = Counter()
+        for line in self.state.held.values():
+            costs[line.condition] += line.cost
+            costs[line.leader] += line.cost
+        summed = {**self.state.costs, **self.state.leader_costs}
+        assert summed == {name: usd for name, usd in costs.items() if usd}
+        if not self.hands:  # corrections take cost away without a price
+            cost = sum(line.yes.cost + line.no.cost for line in self.state.held.values())
+            sets = sum(self.state.crossed.values())
+            assert self.state.realised - cost + sets == self.cash, "money appeared or vanished"
         for key, line in self.state.held.items():
             assert key in self.state.targets or line.leader == UNATTRIBUTED
         folded = State()
@@ -265,7 +325,7 @@ class World:
                           now_ns=self.now_ns)
                 for key in due(self.state, RULES.dust, self.now_ns)
             }  # fmt: skip
-            self.tell(Reconsider(now_ns=self.now_ns, views=views))
+            self.tell(Reconsider(now_ns=self.now_ns, views=views, feeds=HEARD))
             for order in list(self.open.values()):
                 self._fill(order, 100, 0)
                 self.order_ends(quiet)
@@ -284,6 +344,7 @@ ACTIONS = (
     World.settlement_fails,
     World.by_hand,
     World.operator,
+    World.follower,
 )
 
 
@@ -304,6 +365,27 @@ def test_whatever_happens_every_share_has_one_owner_and_no_entry_passes_a_cap(
     data: st.DataObject,
 ) -> None:
     play(World(), data, steps=40)
+
+
+def test_the_rare_paths_are_taken() -> None:
+    """A property that never meets the case it is about proves nothing."""
+    seen: Counter[str] = Counter()
+    for seed in range(400):
+        rng, world = Random(seed), World()
+        for _ in range(50):
+            rng.choice(ACTIONS)(world, rng.randint)
+            world.check()
+        world.comes_to_rest()
+        world.check()
+        for fact in world.log:
+            seen[type(fact).__name__] += 1
+            if isinstance(fact, OrderApproved) and fact.nets:
+                seen[f"netting {fact.side}"] += 1
+            if isinstance(fact, HoldingChanged) and fact.crossed < 0:
+                seen["sets ended"] += 1
+    for rare in ("LeadersNetted", "netting BUY", "netting SELL", "sets ended", "LeaderUnfollowed",
+                 "LeaderFollowed", "TargetExpired", "OrderRefused"):  # fmt: skip
+        assert seen[rare] > 0, (rare, seen)
 
 
 CALM = (
@@ -329,7 +411,7 @@ def test_dollars_at_risk_never_pass_the_cap_at_any_moment(data: st.DataObject) -
     for action in data.draw(st.lists(st.sampled_from(CALM), min_size=15, max_size=40)):
         action(world, number)
         slack = ROUNDING * sum(1 for said in world.fills if said.side == "BUY")
-        assert world.at_risk() <= RULES.total_usd_max + slack
+        assert world.at_risk() <= RULES.total.usd + slack
 
 
 @settings(max_examples=100)
@@ -343,9 +425,11 @@ def test_when_the_noise_ends_every_target_is_reached_or_explained(data: st.DataO
     assert state.reserved == {}
     for target in state.targets.values():
         if abs(gap(state, target)) >= RULES.dust:
-            assert target.last_reason == "BELOW_MINIMUM"
+            # An exit of what another leader is held against is bought: caps are asked.
+            assert target.last_reason == "BELOW_MINIMUM" or target.last_reason.endswith("_CAP")
         if target.target == 0:
-            assert abs(gap(state, target)) < MARKETS[0].size_min
+            # Too few to sell, and as many held against another leader, may both be left.
+            assert abs(gap(state, target)) < 2 * MARKETS[0].size_min
 
 
 @settings(max_examples=100)

@@ -27,7 +27,8 @@ from services.executor.state import (
     open_orders,
 )
 from services.risk import core as risk
-from services.risk.state import Reconsider, Review, Sizing, View, due, gap
+from services.risk.policy import Cap, Policy, Sizing
+from services.risk.state import Feeds, Reconsider, Review, View, at_risk, due, gap
 from shared.domain.book import Book, walk
 from shared.domain.ids import ConditionId, OrderHash, TokenId, TxHash, Wallet, content_id
 from shared.domain.market import Market
@@ -65,7 +66,7 @@ def market(n: int) -> Market:
     )
 
 
-RISK = risk.Policy(
+RISK = Policy(
     sizing=Sizing(mode="fixed", trade_usd=Usd(20_000_000), leader_usd_max=Usd(200_000_000)),
     leaders={LEADERS[1]: Sizing(mode="proportional", ratio_bps=Bps(2_000))},
     entry_age_ns_max=30 * NS_PER_S,
@@ -78,18 +79,19 @@ RISK = risk.Policy(
     price_moved_bps_max=Bps(2_000),
     price_min=Price(20_000),
     price_max=Price(980_000),
-    trade_usd_max=Usd(50_000_000),
-    market_usd_max=Usd(150_000_000),
-    event_usd_max=Usd(150_000_000),
-    total_usd_max=TOTAL_CAP,
+    trade=Cap(Usd(50_000_000)),
+    market=Cap(Usd(150_000_000)),
+    event=Cap(Usd(150_000_000)),
+    category=Cap(TOTAL_CAP),
+    total=Cap(TOTAL_CAP),
     daily_loss_usd_max=Usd(10_000_000_000),
-    end_ns_min=0,
     drift_usd_max=Usd(50_000_000),
     rejects_max=1_000,
     rejects_window_ns=NS_PER_S,
     retry_ns=NS_PER_S,
     dust=Shares(10_000),
 )
+HEARD = Feeds(report_ns=0, stream_lost=False, polls_ns=0, books_ns=0)
 WINDOWS = aggregator.Policies(
     default=aggregator.Policy(
         quiet_ns=500 * NS_PER_MS,
@@ -199,13 +201,12 @@ class World:
             key: self.view(state.targets[key].condition)
             for key in due(state, RISK.dust, self.now_ns)
         }
-        self.tell("risk", Reconsider(now_ns=self.now_ns, views=views))
+        self.tell("risk", Reconsider(now_ns=self.now_ns, views=views, feeds=HEARD))
 
     def _check_caps(self) -> None:
         state = self.states["risk"]
-        held = sum(h.cost for h in state.held.values())
-        reserved = sum(r.open_usd for r in state.reserved.values())
-        assert held + reserved <= TOTAL_CAP, f"{held} held and {reserved} reserved pass the cap"
+        used = sum(at_risk(state).values())
+        assert used <= TOTAL_CAP, f"{used} at risk pass the cap"
 
     # --- the venue ------------------------------------------------------------------------
 
@@ -230,7 +231,10 @@ class World:
             as_of_ns=self.now_ns, collateral=Usd(10_000_000_000), closed_only=False, orders=()
         )
         return View(
-            market=at, books=(self.book(at.tokens[0]), self.book(at.tokens[1])), account=account
+            market=at,
+            books=(self.book(at.tokens[0]), self.book(at.tokens[1])),
+            account=account,
+            feeds=HEARD,
         )
 
     def _post(self, order: OrderPrepared) -> None:
@@ -373,6 +377,9 @@ class World:
             at = next(m for m in self.markets if m.condition == line.condition)
             held[at.tokens[0]] += line.yes.shares
             held[at.tokens[1]] += line.no.shares
+        for condition, sets in self.states["risk"].crossed.items():
+            for token in next(m for m in self.markets if m.condition == condition).tokens:
+                held[token] -= sets
         return {token: shares for token, shares in held.items() if shares}
 
 
@@ -424,7 +431,11 @@ def test_every_target_is_reached_or_explained(worlds: list[World]) -> None:
         state = world.states["risk"]
         for key, target in state.targets.items():
             if abs(gap(state, target)) >= RISK.dust:
-                assert target.last_reason == "BELOW_MINIMUM", f"seed {seed}: {key} {target}"
+                unlucky = target.failures and target.retry_ns > world.now_ns
+                # An exit of what another leader is held against is bought: caps are asked.
+                waits = target.last_reason == "BELOW_MINIMUM" or target.last_reason.endswith("_CAP")
+                explained = unlucky or waits
+                assert explained, f"seed {seed}: {key} {target}"
 
 
 def test_states_are_folds_of_their_own_facts(worlds: list[World]) -> None:

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from services.risk.caps import Case
 from services.risk.core import decide, evolve
-from services.risk.rules import Case
+from services.risk.policy import FULL, Cap, Policy, Sizing
 from services.risk.state import (
-    Policy,
+    Feeds,
     Reconsider,
     Review,
-    Sizing,
     State,
     Usage,
     View,
@@ -32,9 +32,11 @@ from shared.domain.messages import (
     OrderFilled,
     OrderRefused,
     PositionCorrected,
+    ReduceOnly,
     ResumeTrading,
     TargetSet,
 )
+from shared.domain.positions import Position
 from shared.domain.units import NS_PER_S, ZERO_USD, Bps, Price, Shares, Usd
 from shared.domain.views import AccountView
 from shared.runtime.runner import encode_state
@@ -73,9 +75,12 @@ def tokens(number: int = 1) -> tuple[TokenId, TokenId]:
 
 
 YES, NO = tokens()
+HEARD = Feeds(report_ns=0, stream_lost=False, polls_ns=0, books_ns=0)
+_CAPS = ("trade", "market", "event", "category", "total")
 
 
 def policy(**changes: Any) -> Policy:
+    """Return the limits, caps in dollars by their names in the settings: ``trade_usd_max``."""
     base = Policy(
         sizing=Sizing(mode="fixed", trade_usd=usd(10), leader_usd_max=usd(500)),
         entry_age_ns_max=seconds(30),
@@ -88,18 +93,21 @@ def policy(**changes: Any) -> Policy:
         price_moved_bps_max=Bps(500),
         price_min=cents(2),
         price_max=cents(98),
-        trade_usd_max=usd(50),
-        market_usd_max=usd(200),
-        event_usd_max=usd(400),
-        total_usd_max=usd(2_000),
+        trade=Cap(usd(50)),
+        market=Cap(usd(200)),
+        event=Cap(usd(400)),
+        category=Cap(usd(1_000)),
+        total=Cap(usd(2_000)),
         daily_loss_usd_max=usd(200),
-        end_ns_min=0,
         drift_usd_max=usd(50),
         rejects_max=10,
         rejects_window_ns=seconds(60),
         retry_ns=seconds(1),
         dust=Shares(10_000),
     )
+    for name in _CAPS:
+        if f"{name}_usd_max" in changes:
+            changes[name] = Cap(changes.pop(f"{name}_usd_max"))
     return msgspec.structs.replace(base, **changes)
 
 
@@ -145,7 +153,7 @@ def view(
     yes = book(bid=49, ask=50, size=size, token=of.tokens[0], seen_ns=now_ns)
     no = book(bid=50, ask=51, size=size, token=of.tokens[1], seen_ns=now_ns)
     of = msgspec.structs.replace(of, as_of_ns=now_ns)
-    base = View(market=of, books=(yes, no), account=account(as_of_ns=now_ns))
+    base = View(market=of, books=(yes, no), account=account(as_of_ns=now_ns), feeds=HEARD)
     return msgspec.structs.replace(base, **changes)
 
 
@@ -195,7 +203,7 @@ def reconsider(
         key: seen or view(of=market(_number(state, key)), now_ns=now_ns)
         for key in due(state, (rules or policy()).dust, now_ns)
     }
-    return Reconsider(now_ns=now_ns, views=views, drift_usd=drift_usd)
+    return Reconsider(now_ns=now_ns, views=views, drift_usd=drift_usd, feeds=HEARD)
 
 
 def _number(state: State, key: str) -> int:
@@ -336,6 +344,10 @@ def halt(name: str = "halt") -> HaltTrading:
     return HaltTrading(id=name, cause="", root=name, ts_ns=NOW_NS, reason="lunch", actor="me")
 
 
+def reduce_only(name: str = "reduce") -> ReduceOnly:
+    return ReduceOnly(id=name, cause="", root=name, ts_ns=NOW_NS, reason="doubt", actor="me")
+
+
 def resume(name: str = "resume") -> ResumeTrading:
     return ResumeTrading(id=name, cause="", root=name, ts_ns=NOW_NS, reason="back", actor="me")
 
@@ -361,8 +373,9 @@ def holding(
     state = State() if state is None else state
     rules = rules or policy()
     sizing = msgspec.structs.replace(rules.sizing, trade_usd=usd(1_000))
-    rules = msgspec.structs.replace(rules, sizing=sizing, leaders={}, trade_usd_max=usd(1_000))
-    rules = msgspec.structs.replace(rules, market_usd_max=usd(1_000))
+    rules = msgspec.structs.replace(
+        rules, sizing=sizing, leaders={}, trade=Cap(usd(1_000)), market=Cap(usd(1_000))
+    )
     formed = intent(0, count, name="entry", leader=leader)
     facts = step(state, review(formed, view(size=10_000)), rules=rules)
     execute(state, approval_in(facts), at=cents(50), trade=f"entry of {leader}")
@@ -376,24 +389,35 @@ def held(state: State, *, leader: Wallet = LEADER, number: int = 1) -> tuple[Sha
 
 
 def case(*, side: Side = "BUY", size: float = 20, **changes: Any) -> Case:
-    """Return an order under review that every rule lets pass: 20 shares, at 51 cents or better."""
-    nothing = Usage(leader=Usd(0), market=Usd(0), event=Usd(0), total=Usd(0), reserved=Usd(0))
+    """Return an order under review that every rule lets pass: 20 shares, at 51 cents or better.
+
+    A sale is an exit from 20 shares that cost ten dollars.
+    """
+    nothing = Usage(
+        leader=Usd(0), market=Usd(0), event=Usd(0), category=Usd(0), total=Usd(0), reserved=Usd(0)
+    )
     base = Case(
         policy=policy(),
         leader=LEADER,
-        leader_usd_max=usd(500),
+        sizing=Sizing(leader_usd_max=usd(500)),
         market=market(),
         token=YES,
         side=side,
         size=shares(size),
+        opens=side == "BUY",
+        nets=False,
         available=shares(20),
+        own=Position(shares=shares(20), cost=usd(10)),
         leader_price=cents(50),
         venue_ns=NOW_NS,
         book=book(),
         account=account(),
         usage=nothing,
         regime="normal",
-        realised_today=Usd(0),
+        equity=usd(10_000),
+        daily_loss=Usd(0),
+        drawdown=Usd(0),
+        feed_bps=FULL,
         now_ns=NOW_NS,
     )
     return msgspec.structs.replace(base, **changes)

@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from tests.support.eventually import eventually
 KEY = "0x" + "5a" * 32  # a throw-away key: never funded anywhere but in the local venue
 WALLET = Account.from_key(KEY).address.lower()
 LEADER = "0x" + "1e" * 20
+OTHER_LEADER = "0x" + "2f" * 20
 READY_S = 40.0
 
 _CONFIG = """
@@ -241,9 +242,12 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, *, otlp: str = "", quiet_ms: int = 300) -> AsyncIterator[Stack]:
+async def running(
+    directory: Path, *, otlp: str = "", quiet_ms: int = 300, leaders: Sequence[str] = (LEADER,)
+) -> AsyncIterator[Stack]:
     """Run everything until the context ends; leaves no process."""
     async with Stack(directory, otlp=otlp, quiet_ms=quiet_ms) as stack:
+        stack.leaders = [*leaders]
         await stack.start_services()
         yield stack
         await asyncio.sleep(0)

@@ -3,11 +3,9 @@
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from shared.domain.messages import Fact
-from shared.runtime.config import Config
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,18 +40,3 @@ def test_every_fact_stands_in_the_architecture() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     tags = {str(kind.__struct_config__.tag) for kind in Fact.__args__}  # type: ignore[attr-defined]
     assert {tag for tag in tags if f"`{tag}`" not in text} == set()
-
-
-def test_every_setting_stands_in_the_commented_configuration() -> None:
-    text = (ROOT / "deploy" / "config" / "paper.toml").read_text()
-    missing = []
-    for section in msgspec.structs.fields(Config):
-        kind = section.type
-        for item in getattr(kind, "__args__", (kind,)):
-            if isinstance(item, type) and issubclass(item, msgspec.Struct):
-                missing += [
-                    f"{section.name}.{field.name}"
-                    for field in msgspec.structs.fields(item)
-                    if not re.search(rf"^#? ?{field.name} = ", text, re.MULTILINE)
-                ]
-    assert missing == []

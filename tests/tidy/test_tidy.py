@@ -2,17 +2,16 @@
 
 import ast
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import pytest
 
 from services.paper_venue.leaders import Leader
-from shared.runtime.config import Config, LeaderConfig, load
+from shared.runtime.config import Config, load
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "deploy/config/demo.toml"
@@ -23,7 +22,7 @@ LINE_MAX = 100
 
 # What stands above a limit, and why; the number is the limit that holds for it instead.
 LONG_MODULES = {
-    "shared/domain/messages.py": 600,  # the vocabulary is one union; splitting it hides half
+    "shared/domain/messages.py": 700,  # the vocabulary is one union; splitting it hides half
 }
 CLOCK_READERS = ("shared/runtime/clock.py", "services/paper_venue/server", "services/ctl/")
 CLOCKS = {
@@ -206,24 +205,27 @@ def test_the_demonstration_follows_leaders_that_its_venue_has() -> None:
     assert followed == {Leader(habit, Random(1)).wallet for habit in habits}
 
 
-def test_every_setting_stands_in_the_paper_file_with_a_comment() -> None:
-    text = (ROOT / "deploy/config/paper.toml").read_text()
-    written = tomllib.loads(text)
-    missing = []
-    for section in msgspec.structs.fields(Config):
-        if section.name == "leaders":
-            keys = LeaderConfig.__struct_fields__
+def keys_of(kind: type[msgspec.Struct], path: str) -> Iterator[str]:
+    """Yield the path of every key below a table of the settings, those of lists of tables too."""
+    for field in msgspec.structs.fields(kind):
+        for inner in (field.type, *get_args(field.type)):
+            if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                yield from keys_of(inner, f"{path}{field.name}.")
+                break
         else:
-            keys = getattr(section.type, "__struct_fields__", ())
-        for key in keys:
-            line = re.search(rf"^(# )?{key} = .+$", text, re.MULTILINE)
-            if line is None:
-                missing.append(f"{section.name}.{key}")
-        for key in written.get(section.name, ()) if section.name not in ("mode", "leaders") else ():
-            line = re.search(rf"^{key} = .*$", text, re.MULTILINE)
-            explained = line and (
-                "#" in line[0] or text[: line.start()].splitlines()[-1][:1] == "#"
-            )
-            if not explained:
-                missing.append(f"{section.name}.{key} has no comment")
-    assert missing == []
+            yield f"{path}{field.name}"
+
+
+def test_every_setting_stands_in_the_paper_file_with_a_comment() -> None:
+    """Written or in a comment, in its own table, with a word on what it does beside or above."""
+    table, above, found, silent = "", "", set(), []
+    for line in (ROOT / "deploy/config/paper.toml").read_text().splitlines():
+        if header := re.match(r"(# )?\[+([\w.]+)\]+", line):
+            table = f"{header[2]}."
+        elif key := re.match(r"(# )?(\w+) = [^#]+(# \w.*)?", line):
+            found.add(f"{table}{key[2]}")
+            if not key[3] and not above.startswith("# "):
+                silent.append(f"{table}{key[2]}")
+        above = line
+    assert found == set(keys_of(Config, ""))
+    assert silent == []

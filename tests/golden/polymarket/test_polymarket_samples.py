@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.ids import OrderHash, TokenId, Wallet
+from shared.domain.ids import OrderHash, TokenId, Wallet, condition_id
 from shared.domain.observations import Activity, OrderReport, OwnFill, PostAnswer
 from shared.polymarket import parse, parse_own, wire
 from shared.polymarket.activity_feed import ActivityFeed
@@ -31,6 +31,7 @@ from shared.polymarket.errors import (
 from shared.polymarket.feed import BookMoved, MarketFeed, Resolved, Resync, TickChanged
 from shared.polymarket.parse_own import Me
 from shared.polymarket.user_feed import UserFeed
+from tests.unit.polymarket.polymarket_fake import Fake
 
 SAMPLES = Path(__file__).parents[3].parent / "shared" / "polymarket" / "samples"
 NOW_NS = 1_793_400_000 * 10**9
@@ -57,8 +58,6 @@ def _every_sample_is_claimed() -> Iterator[None]:
     unread = {
         "chain/order-filled-v2-log.json",  # a template with placeholders
         "clob/heartbeat.json",  # the dead-man switch is never armed
-        "data-v2/resolutions-v2-resolved.json",  # payouts are not used
-        "data-v2/value.json",
         "gamma/events-keyset-skeleton.json",  # a template with placeholders
         "streams/polybolt-frames.json",  # prices of other markets
         # Read by test_polymarket_vectors.py:
@@ -269,6 +268,15 @@ def test_activity_and_positions() -> None:
     position = parse.position(wire.decode(row, wire.PositionRow, where="test"))
     assert position is not None
     assert (position.size, position.average_price) == (125_500_000, 470_000)
+
+
+async def test_a_recorded_value_and_a_recorded_resolution() -> None:
+    wallet = Wallet("0x" + "11" * 20)
+    assert await Fake(load("data-v2/value.json")).venue.value(wallet) == 1_523_770_000
+    told = load("data-v2/resolutions-v2-resolved.json")
+    condition = condition_id(told["data"][0]["condition_id"])
+    [settled] = await Fake(told).venue.resolutions([condition])
+    assert settled == (condition, (1_000_000, 0))
 
 
 def test_the_retired_data_api_is_not_understood() -> None:

@@ -4,19 +4,18 @@ import msgspec
 import pytest
 
 from services.aggregator import core
-from services.aggregator.core import Policies, Policy, State
+from services.aggregator.core import Policies, State
+from services.aggregator.state import REMEMBERED_NS, SETTLED_NS, is_conversion
+from shared.domain.ids import content_id
 from shared.domain.messages import (
-    ClosedBy,
-    Fact,
     FillCounted,
     IntentFormed,
     LeaderActed,
-    LeaderBaselineRead,
     LeaderFilled,
-    Tick,
+    MarketResolved,
     WindowNetted,
 )
-from shared.domain.units import DUST, NS_PER_S, ZERO_SHARES, Price, Shares, Usd
+from shared.domain.units import DUST, NS_PER_S, ZERO_SHARES, Price, Shares
 from shared.runtime.runner import encode_state
 from tests.support.builders import (
     CONDITION,
@@ -29,61 +28,18 @@ from tests.support.builders import (
     an_act,
     shares,
 )
-
-QUIET_NS = 1 * NS_PER_S
-AGE_NS = 5 * NS_PER_S
-KEY = core.track_key(LEADER, CONDITION)
-
-Said = LeaderFilled | LeaderActed | LeaderBaselineRead | Tick | None
-
-
-def a_policy(
-    *, flush_usd: int = 1_000, flush_on_reduction: bool = True, dust: Shares = DUST
-) -> Policies:
-    return Policies(
-        default=Policy(
-            quiet_ns=QUIET_NS,
-            age_ns_max=AGE_NS,
-            flush_usd=Usd(flush_usd * 1_000_000),
-            flush_on_reduction=flush_on_reduction,
-            dust=dust,
-        )
-    )
-
-
-POLICY = a_policy()
-
-
-def hear(
-    state: State, message: Said, after_ns: int = 0, *, policies: Policies = POLICY
-) -> list[Fact]:
-    """Decide at ``after_ns`` from the beginning, leaving the state alone; then apply."""
-    before = encode_state(state)
-    facts = core.decide(policies, state, message, T0_NS + after_ns)
-    assert encode_state(state) == before
-    for fact in facts:
-        core.evolve(state, fact)
-    return facts
-
-
-def tick(state: State, after_ns: int = QUIET_NS, *, policies: Policies = POLICY) -> list[Fact]:
-    return hear(state, Tick(T0_NS + after_ns), after_ns, policies=policies)
-
-
-def holding(yes: float = 0, no: float = 0) -> State:
-    """Return the state of a leader who held this when we began to follow him."""
-    state = State()
-    hear(state, a_baseline((CONDITION, shares(yes), shares(no))))
-    return state
-
-
-def closed(facts: list[Fact]) -> list[tuple[int, int, ClosedBy]]:
-    return [(f.before, f.after, f.closed_by) for f in facts if isinstance(f, IntentFormed)]
-
-
-def kinds(facts: list[Fact]) -> list[type[Fact]]:
-    return [type(fact) for fact in facts]
-
+from tests.unit.aggregator.aggregator_told import (
+    AGE_NS,
+    POLICY,
+    QUIET_NS,
+    a_policy,
+    closed,
+    hear,
+    holding,
+    kinds,
+    tick,
+    tracks,
+)
 
 # --- counting ---------------------------------------------------------------------------------
 
@@ -121,7 +77,7 @@ def test_complete_sets_are_cash(act: LeaderActed, yes: float, no: float) -> None
     (fact,) = hear(state, act)
     assert isinstance(fact, FillCounted)
     assert (fact.yes, fact.no, fact.notional, fact.baseline) == (shares(yes), shares(no), 0, False)
-    assert state.tracks[KEY].exposure == shares(10)
+    assert tracks(state)[CONDITION].exposure == shares(10)
     assert tick(state, AGE_NS) == []
 
 
@@ -130,14 +86,14 @@ def test_a_redemption_ends_the_exposure_and_is_not_copied() -> None:
     (fact,) = hear(state, an_act("REDEEM"))
     assert isinstance(fact, FillCounted)
     assert (fact.yes, fact.no, fact.baseline) == (shares(-30), shares(-20), True)
-    assert state.tracks == {}
+    assert tracks(state) == {}
     assert tick(state, AGE_NS) == []
 
 
 def test_a_redemption_of_nothing_known_leaves_nothing() -> None:
     state = State()
     hear(state, an_act("REDEEM"))
-    assert state.tracks == {}
+    assert tracks(state) == {}
 
 
 def test_a_redemption_takes_an_open_window_with_it() -> None:
@@ -145,7 +101,7 @@ def test_a_redemption_takes_an_open_window_with_it() -> None:
     hear(state, a_fill())
     hear(state, an_act("REDEEM"))
     assert kinds(tick(state)) == [WindowNetted]
-    assert state.tracks == {}
+    assert tracks(state) == {}
 
 
 def test_an_activity_counts_once() -> None:
@@ -159,9 +115,9 @@ def test_an_activity_counts_once() -> None:
 def test_counted_activities_are_remembered_for_ten_minutes_of_venue_time() -> None:
     state = State()
     hear(state, a_fill("one"))
-    hear(state, a_fill("in time", ts_ns=T0_NS + core.REMEMBERED_NS))
+    hear(state, a_fill("in time", ts_ns=T0_NS + REMEMBERED_NS))
     assert hear(state, a_fill("one")) == []
-    hear(state, a_fill("later", ts_ns=T0_NS + core.REMEMBERED_NS + 120 * NS_PER_S))
+    hear(state, a_fill("later", ts_ns=T0_NS + REMEMBERED_NS + 120 * NS_PER_S))
     assert set(state.counted) == {a_fill("in time").id, a_fill("later").id}
 
 
@@ -179,7 +135,7 @@ def test_a_baseline_moves_exposure_and_no_intent() -> None:
     ]  # fmt: skip
     assert len({fact.id for fact in facts}) == 2
     assert {(fact.cause, fact.root) for fact in facts} == {(read.id, read.id)}
-    assert [track.followed for track in state.tracks.values()] == [shares(10), shares(-5)]
+    assert [track.followed for track in tracks(state).values()] == [shares(10), shares(-5)]
     assert tick(state, AGE_NS) == []
 
 
@@ -193,7 +149,7 @@ def test_a_baseline_counts_once_even_where_the_leader_has_left_since() -> None:
     hear(state, a_fill(side="SELL"))
     assert closed(tick(state)) == [(shares(10), 0, "reduction")]
     assert hear(state, a_baseline((CONDITION, shares(10), ZERO_SHARES))) == []
-    assert state.tracks == {}
+    assert tracks(state) == {}
 
 
 def test_what_follows_a_baseline_is_the_change_alone() -> None:
@@ -364,7 +320,7 @@ def test_selling_what_was_never_seen_bought_is_no_exposure() -> None:
     state = holding(5)
     hear(state, a_fill(side="SELL"))
     assert closed(tick(state)) == [(shares(5), 0, "reduction")]
-    assert state.tracks[KEY].exposure == 0
+    assert tracks(state)[CONDITION].exposure == 0
 
 
 def test_half_of_a_set_sold_before_its_split_is_seen_is_followed_once_it_is() -> None:
@@ -376,6 +332,16 @@ def test_half_of_a_set_sold_before_its_split_is_seen_is_followed_once_it_is() ->
     assert isinstance(fact, IntentFormed)
     assert (fact.before, fact.after, fact.yes_price) == (0, shares(10), 600_000)
     assert fact.fills == (an_act("SPLIT").id,)
+
+
+def test_a_split_may_make_an_open_window_worth_closing_at_once() -> None:
+    policies, state = a_policy(flush_usd=6), State()
+    sale = a_fill(outcome=1, side="SELL", price=Price(400_000))
+    assert kinds(hear(state, sale, policies=policies)) == [FillCounted]
+    split, intent = hear(state, an_act("SPLIT"), policies=policies)
+    assert isinstance(intent, IntentFormed)
+    assert (intent.before, intent.after, intent.closed_by) == (0, shares(10), "notional")
+    assert (intent.fills, intent.cause) == ((sale.id,), split.id)
 
 
 # --- leaders, markets, the rest ---------------------------------------------------------------
@@ -413,7 +379,7 @@ def test_a_market_left_is_forgotten() -> None:
     tick(state)
     hear(state, a_fill("out", side="SELL"), 2 * QUIET_NS)
     tick(state, 3 * QUIET_NS)
-    assert state.tracks == {}
+    assert tracks(state) == {}
 
 
 def test_what_it_does_not_know_it_does_not_judge() -> None:
@@ -429,3 +395,168 @@ def test_a_state_survives_its_snapshot() -> None:
     state = holding(30)
     hear(state, a_fill())
     assert msgspec.json.decode(encode_state(state), type=State) == state
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+
+def a_quoter(turns: int, *, net: float, policies: Policies, state: State | None = None) -> State:
+    """Return the state after so many shares bought and sold again, and so many kept."""
+    state = State() if state is None else state
+    for turn in range(turns):
+        hear(state, a_fill(f"{id(state)} in {turn}"), policies=policies)
+        hear(state, a_fill(f"{id(state)} out {turn}", side="SELL"), policies=policies)
+    hear(state, a_fill(f"{id(state)} kept {net}", size=shares(net)), policies=policies)
+    return state
+
+
+@pytest.mark.parametrize(("net_share", "is_intent"), [(0, True), (475, True), (477, False)])
+def test_a_change_small_beside_its_turnover_is_noise(net_share: int, is_intent: bool) -> None:
+    policies = a_policy(net_share=net_share)
+    state = a_quoter(10, net=10, policies=policies)  # 10 of 210 shares: 476 bps
+    (fact,) = tick(state, policies=policies)
+    assert isinstance(fact, IntentFormed if is_intent else WindowNetted)
+    assert (fact.before, fact.after) == (0, shares(10))
+    assert tracks(state)[CONDITION].followed == (shares(10) if is_intent else 0)
+
+
+def test_noise_stays_accounted_and_comes_with_the_next_window() -> None:
+    policies = a_policy(net_share=1_000)
+    state = a_quoter(10, net=10, policies=policies)
+    assert kinds(tick(state, policies=policies)) == [WindowNetted]
+    hear(state, a_fill("more", size=shares(2)), 2 * QUIET_NS, policies=policies)
+    facts = tick(state, 3 * QUIET_NS, policies=policies)
+    assert closed(facts) == [(0, shares(12), "quiet")]
+
+
+def test_noise_closes_neither_at_once_nor_as_a_reduction() -> None:
+    policies = a_policy(net_share=1_000, flush_usd=2)
+    state = State()
+    hear(state, a_baseline((CONDITION, shares(100), ZERO_SHARES)))
+    for turn in range(20):
+        hear(state, a_fill(f"in {turn}", size=shares(1)), policies=policies)
+        hear(state, a_fill(f"out {turn}", size=shares(1), side="SELL"), policies=policies)
+    for last in range(3):
+        facts = hear(state, a_fill(last, size=shares(1), side="SELL"), policies=policies)
+        assert kinds(facts) == [FillCounted]
+        assert tick(state, 1, policies=policies) == []
+    assert kinds(tick(state, AGE_NS, policies=policies)) == [WindowNetted]
+    assert tracks(state)[CONDITION].followed == shares(100)
+
+
+@pytest.mark.parametrize("net_share", [0, 10_000])
+@pytest.mark.parametrize("dust", [DUST, shares(50)])
+def test_to_be_all_out_is_never_noise(net_share: int, dust: Shares) -> None:
+    policies = a_policy(net_share=net_share, dust=dust)
+    state = holding(10)
+    for turn in range(20):
+        hear(state, a_fill(f"in {turn}"), policies=policies)
+        hear(state, a_fill(f"out {turn}", side="SELL"), policies=policies)
+    hear(state, a_fill("last", side="SELL"), policies=policies)
+    assert closed(tick(state, 1, policies=policies)) == [(shares(10), 0, "reduction")]
+    assert tracks(state) == {}
+
+
+def test_to_come_back_to_nothing_from_nothing_is_no_intent() -> None:
+    state = State()
+    hear(state, a_fill("in"))
+    hear(state, a_fill("out", side="SELL"))
+    assert kinds(tick(state)) == [WindowNetted]
+
+
+# --- markets that are over --------------------------------------------------------------------
+
+
+def resolved(name: int = 0, *, ts_ns: int = T0_NS) -> MarketResolved:
+    id_ = content_id("market_resolved", name, CONDITION)
+    payouts = (Price(1_000_000), Price(0))
+    return MarketResolved(
+        id=id_, cause="", root=id_, ts_ns=ts_ns, condition=CONDITION, payouts=payouts
+    )
+
+
+def test_a_resolution_ends_the_exposures_of_all_leaders_and_is_not_copied() -> None:
+    state = holding(30, 20)
+    hear(state, a_baseline((CONDITION, ZERO_SHARES, shares(4)), leader=OTHER_LEADER))
+    hear(state, a_fill("elsewhere", condition=OTHER_CONDITION))
+    end = resolved()
+    facts = hear(state, end, 7)
+    assert [
+        (f.leader, f.yes, f.no, f.cause, f.root, f.baseline, f.ts_ns, f.venue_ns)
+        for f in facts
+        if isinstance(f, FillCounted)
+    ] == [
+        (LEADER, shares(-30), shares(-20), end.id, end.id, True, T0_NS + 7, T0_NS),
+        (OTHER_LEADER, 0, shares(-4), end.id, end.id, True, T0_NS + 7, T0_NS),
+    ]
+    assert len({fact.id for fact in facts}) == 2
+    assert set(tracks(state)) == {OTHER_CONDITION}
+    assert closed(tick(state)) == [(0, shares(10), "quiet")]
+
+
+def test_a_resolution_counts_once_and_says_nothing_of_what_nobody_held() -> None:
+    state = holding(30)
+    assert hear(state, a_fill(condition=OTHER_CONDITION)) != []
+    assert len(hear(state, resolved())) == 1
+    hear(state, a_fill("late"))
+    assert hear(state, resolved()) == []
+    assert hear(State(), resolved()) == []
+    assert len(hear(state, resolved(2))) == 1
+
+
+def test_a_resolution_takes_an_open_window_with_it() -> None:
+    state = State()
+    hear(state, a_fill())
+    hear(state, resolved())
+    assert kinds(tick(state)) == [WindowNetted]
+    assert tracks(state) == {}
+
+
+def test_what_comes_after_a_resolution_still_counts() -> None:
+    state = holding(30)
+    hear(state, resolved())
+    hear(state, an_act("REDEEM"))
+    assert tracks(state) == {}
+    hear(state, a_fill("late"))
+    assert closed(tick(state)) == [(0, shares(10), "quiet")]
+    hear(state, an_act("REDEEM", "again"))
+    assert tracks(state) == {}
+
+
+def test_that_a_market_is_over_is_known_for_a_week() -> None:
+    state = holding(30)
+    hear(state, resolved())
+    hear(state, a_fill("later", condition=OTHER_CONDITION, ts_ns=T0_NS + SETTLED_NS))
+    assert state.settled == {CONDITION: T0_NS}
+    late_ns = T0_NS + SETTLED_NS + 120 * NS_PER_S
+    hear(state, a_fill("too late", condition=OTHER_CONDITION, ts_ns=late_ns))
+    assert state.settled == {}
+
+
+# --- conversions ------------------------------------------------------------------------------
+
+
+def test_a_conversion_is_remembered_by_its_time() -> None:
+    state = holding(30)
+    (fact,) = hear(state, an_act("CONVERSION", ts_ns=T0_NS + 5))
+    hear(state, an_act("CONVERSION", "earlier", ts_ns=T0_NS + 3))
+    assert isinstance(fact, FillCounted)
+    assert is_conversion(fact)
+    assert state.leaders[LEADER].converted_ns == T0_NS + 5
+    assert tracks(state)[CONDITION].yes == shares(30)
+
+
+def test_nothing_else_looks_like_a_conversion() -> None:
+    for message in (a_fill(), an_act("SPLIT"), an_act("MERGE"), an_act("REDEEM"), resolved()):
+        state = holding(30, 40)
+        facts = hear(state, message)
+        assert [is_conversion(f) for f in facts if isinstance(f, FillCounted)] == [False]
+        assert state.leaders[LEADER].converted_ns == 0
+
+
+# --- upgrades ----------------------------------------------------------------------------------
+
+
+def test_a_snapshot_of_another_shape_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError, match="unknown field `tracks`"):
+        msgspec.json.decode(b'{"tracks": {}, "counted": {}}', type=State)

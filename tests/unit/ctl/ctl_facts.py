@@ -1,4 +1,4 @@
-"""One of every fact, as the services would say them, in one story and beside it."""
+"""Facts as the services would say them, and the story of two fills that became one order."""
 
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ F = TypeVar("F", bound=m.Message)
 START_NS = 1_795_000_000 * 10**9
 MS = 10**6
 LEADER = Wallet("0x" + "1e" * 20)
+OTHER = Wallet("0x" + "2f" * 20)
 CONDITION = ConditionId("0x" + "c0" * 32)
 YES, NO = TokenId("1234567890123"), TokenId("9876543210987")
 ORDER = OrderHash("0x" + "ab12cd34" * 8)
@@ -35,18 +36,39 @@ QUOTE = m.Quote(
     average=Price(512_500),
     worst=Price(520_000),
     filled=Shares(20_000_000),
+    levels=((Price(510_000), Shares(15_000_000)), (Price(520_000), Shares(385_000_000))),
 )
+STEPS = (  # $12.50 an intent, a fifth less because the market moves
+    m.Verdict(rule="fixed", outcome="trim", actual=500_000, limit=12_500_000, unit="usd",
+              size=Shares(25_000_000)),
+    m.Verdict(rule="leader_added", outcome="pass", actual=25_000_000, limit=100_000_000,
+              unit="shares", size=Shares(25_000_000)),
+    m.Verdict(rule="trade_cap", outcome="pass", actual=12_500_000, limit=50_000_000, unit="usd",
+              size=Shares(25_000_000)),
+    m.Verdict(rule="volatility", outcome="trim", actual=25_000, limit=20_000, unit="volatility",
+              size=Shares(20_000_000)),
+    m.Verdict(rule="slippage", outcome="pass", actual=-12, limit=100, unit="bps",
+              size=Shares(20_000_000)),
+    m.Verdict(rule="depth_share", outcome="pass", actual=400_000_000, limit=200_000_000,
+              unit="shares", size=Shares(20_000_000)),
+)  # fmt: skip
 OWNERS: dict[type[Any], str] = {
     m.LeaderFilled: "ingester", m.LeaderActed: "ingester", m.LeaderBaselineRead: "ingester",
-    m.ActivityRead: "ingester", m.FeedChanged: "ingester", m.FillCounted: "aggregator",
-    m.IntentFormed: "aggregator", m.WindowNetted: "aggregator", m.TargetSet: "risk",
-    m.TargetExpired: "risk", m.OrderApproved: "risk", m.OrderRefused: "risk",
-    m.HoldingChanged: "risk", m.ReservationEnded: "risk", m.RegimeChanged: "risk",
+    m.ActivityRead: "ingester", m.FeedChanged: "ingester", m.MarketResolved: "ingester",
+    m.FillCounted: "aggregator", m.IntentFormed: "aggregator", m.WindowNetted: "aggregator",
+    m.LeaderDriftSuspected: "aggregator", m.LeaderDriftCleared: "aggregator",
+    m.LeaderCorrected: "aggregator", m.TargetSet: "risk", m.TargetExpired: "risk",
+    m.OrderApproved: "risk", m.OrderRefused: "risk", m.HoldingChanged: "risk",
+    m.LeadersNetted: "risk", m.ReservationEnded: "risk", m.RegimeChanged: "risk",
+    m.EquityMarked: "risk", m.ConfigChanged: "risk", m.CommandRefused: "risk",
+    m.LeaderUnfollowed: "risk", m.LeaderFollowed: "risk",
     m.OrderPrepared: "executor", m.OrderDeclined: "executor", m.OrderAccepted: "executor",
     m.OrderRejected: "executor", m.OrderOutcomeUnknown: "executor", m.OrderFilled: "executor",
     m.FillSettled: "executor", m.OrderClosed: "executor", m.PositionCorrected: "executor",
     m.DriftSuspected: "reconciler", m.DriftFound: "reconciler", m.DriftCleared: "reconciler",
-    m.OrphanFound: "reconciler", m.HaltTrading: "ctl", m.ResumeTrading: "ctl",
+    m.OrphanFound: "reconciler", m.HaltTrading: "ctl", m.ReduceOnly: "ctl",
+    m.ResumeTrading: "ctl", m.UnfollowLeader: "ctl", m.FollowLeader: "ctl",
+    m.ReloadConfig: "ctl",
 }  # fmt: skip
 
 
@@ -134,7 +156,13 @@ def intent(chain: Chain, fills: list[m.LeaderFilled], at_ms: int) -> m.IntentFor
     )
 
 
-def target(chain: Chain, because: m.IntentFormed, at_ms: int) -> m.TargetSet:
+def target(
+    chain: Chain,
+    because: m.IntentFormed,
+    at_ms: int,
+    *,
+    arithmetic: tuple[m.Verdict, ...] = STEPS,
+) -> m.TargetSet:
     return chain.say(
         m.TargetSet,
         at_ms,
@@ -146,6 +174,7 @@ def target(chain: Chain, because: m.IntentFormed, at_ms: int) -> m.TargetSet:
         yes_price=Price(500_000),
         venue_ns=because.venue_ns,
         expires_ns=because.ts_ns + 30_000 * MS,
+        arithmetic=arithmetic,
     )
 
 
@@ -342,71 +371,3 @@ def copied() -> Chain:
         filled=Shares(20_000_000), reason="filled", retry_ns=0,
     )  # fmt: skip
     return chain
-
-
-def everything() -> Chain:
-    """Return the story, and beside it every other kind of fact once."""
-    chain = copied()
-    because = next(f for f in chain.facts if isinstance(f, m.OrderApproved))
-    order = next(f for f in chain.facts if isinstance(f, m.OrderPrepared))
-    done = next(f for f in chain.facts if isinstance(f, m.OrderFilled))
-    _around(chain)
-    _troubles(chain, because, order)
-    taken = settled(chain, done, 9_000, "FAILED")
-    holding(chain, taken, 9_010, shares=-20_000_000)
-    _drift(chain)
-    asked = chain.say(m.HaltTrading, 12_000, reason="storm", actor="ctl")
-    chain.say(
-        m.RegimeChanged, 12_010, asked,
-        before="normal", regime="halted", reason="operator: storm", actor="ctl",
-    )  # fmt: skip
-    chain.say(m.ResumeTrading, 13_000, reason="over", actor="ctl")
-    return chain
-
-
-def _around(chain: Chain) -> None:
-    where = {"leader": LEADER, "condition": CONDITION}
-    chain.say(
-        m.LeaderActed, 5_000, **where,
-        action="MERGE", size=Shares(1_000_000), tx=TX, row="set", ordinal=0, seen_ns=START_NS,
-    )  # fmt: skip
-    chain.say(
-        m.LeaderBaselineRead, 5_100,
-        leader=LEADER, holdings=(), rows=(), through_s=1, kept_s=1,
-    )  # fmt: skip
-    chain.say(m.ActivityRead, 5_200, leader=LEADER, through_s=2, kept_s=1)
-    chain.say(m.FeedChanged, 5_300, feed="activity", state="silent", duration_ms=15_000)
-    lone = fill(chain, 5_400)
-    chain.say(
-        m.WindowNetted, 5_500, lone, **where,
-        before=Shares(0), after=Shares(0), fills=(lone.id,),
-    )  # fmt: skip
-
-
-def _troubles(chain: Chain, because: m.OrderApproved, order: m.OrderPrepared) -> None:
-    named = {"order": order.order, "approval": because.id}
-    chain.say(
-        m.TargetExpired, 6_000, because,
-        leader=LEADER, condition=CONDITION, target=Shares(20_000_000), held=Shares(0),
-    )  # fmt: skip
-    chain.say(
-        m.OrderDeclined, 6_100, because,
-        approval=because.id, leader=LEADER, condition=CONDITION, token=YES,
-        reason="NO_DEPTH", actual=530_000, limit=520_000, unit="price",
-    )  # fmt: skip
-    chain.say(m.OrderRejected, 6_200, order, **named, reason="killed", detail="no match")
-    chain.say(m.OrderOutcomeUnknown, 6_300, order, **named, reason="timeout")
-
-
-def _drift(chain: Chain) -> None:
-    sides = {"token": YES, "believed": Shares(20_000_000), "observed": Shares(0)}
-    first = chain.say(m.DriftSuspected, 10_000, **sides)
-    found = chain.say(
-        m.DriftFound, 10_500, first, **sides,
-        condition=CONDITION, outcome=0, usd=Usd(10_000_000), probable_cause="sold_outside",
-        first_seen_ns=first.ts_ns,
-    )  # fmt: skip
-    corrected = correction(chain, found, 10_600)
-    holding(chain, corrected, 10_610, shares=-20_000_000, order=None)
-    chain.say(m.DriftCleared, 11_000, first, token=YES, found=True, duration_ms=1_000)
-    chain.say(m.OrphanFound, 11_500, order=ORDER, condition=CONDITION, token=YES)

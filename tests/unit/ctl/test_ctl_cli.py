@@ -1,13 +1,14 @@
 """Every command teaches, speaks JSON where asked, and fails in one line with its exit code."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from services.ctl.__main__ import _COMMANDS, flowed, run
+from services.ctl.__main__ import _COMMANDS, flowed, name_of, run
 from services.ctl.errors import AWAY, FINDING, OK, USAGE, AwayError, CtlError, code_of, text_of
 from services.ctl.rundir import Run, current, forget, record, runs
 from services.ctl.session import CONFIG, find_place
@@ -19,7 +20,7 @@ from shared.runtime.sections import ConfigError
 from tests.unit.ctl.test_ctl_show import page_of
 from tests.unit.ctl.test_ctl_tally import report
 
-NAMES = [command.__name__ for commands in _COMMANDS.values() for command in commands]
+NAMES = [name_of(command) for commands in _COMMANDS.values() for command in commands]
 WALLET = "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
 
 
@@ -50,9 +51,17 @@ def config(tmp_path: Path) -> Path:
 
 def test_every_command_that_was_promised_is_there() -> None:
     promised = {
-        "demo", "up", "down", "status", "why", "verify", "check", "halt", "resume", "provision",
+        "demo", "up", "down", "status", "risk", "why", "config", "what-if", "verify", "check",
+        "halt", "reduce-only", "resume", "unfollow", "follow", "reload", "provision",
     }  # fmt: skip
     assert set(NAMES) == promised
+
+
+def test_every_command_is_documented_and_none_that_is_not_there() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    titled = [name for title in re.findall(r"^### (.+)$", page, re.M) for name in title.split(", ")]
+    assert sorted(titled) == sorted(NAMES)
+    assert set(re.findall(r"(?:^\$ |^|`)driftless ([a-z][a-z-]*)", page, re.M)) <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,6 +81,15 @@ def test_no_arguments_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> 
     assert all(f" {name} " in page for name in NAMES)
 
 
+def test_halt_and_reduce_only_say_what_they_leave(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["halt", "--help"])
+    assert "no order at all from now on, not even to reduce" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    run(["reduce-only", "--help"])
+    assert "what reduces is still done" in " ".join(capsys.readouterr().out.split())
+
+
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     told = capsys.readouterr()
     assert told.out == ""
@@ -87,6 +105,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["why"], "(see `driftless why --help`)"),
         (["why", "0xab"], "is too short: give an order hash"),
         (["status", "--nope"], "No such option"),
+        (["reduce-only", "--nope"], "(see `driftless reduce-only --help`)"),
+        (["unfollow"], "(see `driftless unfollow --help`)"),
+        (["reload"], "nothing runs here"),
+        (["reload", "--config", "absent.toml"], "absent.toml: cannot be read"),
         (["verify", "--service", "nope"], "no service nope: one of ingester, aggregator"),
         (["status"], "nothing runs here: start it with `driftless up`, or pass --config PATH"),
         (["up", "--mode", "live"], "--mode live: demo or paper"),
@@ -104,8 +126,11 @@ def test_wrong_usage_is_one_line_and_code_2(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["status"], ["why", "0x123456"], ["verify"], ["halt"], ["resume"], ["provision"]],
-)
+    [
+        ["status"], ["why", "0x123456"], ["verify"], ["halt"], ["resume"], ["provision"], ["risk"],
+        ["reduce-only"], ["unfollow", "anna"], ["follow", "anna"], ["reload"],
+    ],
+)  # fmt: skip
 def test_servers_that_are_away_are_one_line_and_code_3(
     arguments: list[str],
     config: Path,

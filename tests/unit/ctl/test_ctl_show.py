@@ -1,12 +1,13 @@
 """What the screen and the lines of a demonstration show."""
 
 import io
+from typing import Any
 
 import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from services.ctl.figures import Names, duration, measured, price, shares, short, usd
+from services.ctl.figures import Names, duration, measured, percent, price, shares, short, usd
 from services.ctl.narration import told
 from services.ctl.picture import Picture, joined
 from services.ctl.show import Show, clock
@@ -24,7 +25,8 @@ from shared.domain.views import (
     HeldView,
     RiskView,
 )
-from tests.unit.ctl.ctl_facts import CONDITION, LEADER, MARKET, START_NS, everything
+from tests.unit.ctl.ctl_everything import everything
+from tests.unit.ctl.ctl_facts import CONDITION, LEADER, MARKET, OTHER, START_NS
 
 
 def page_of(shown: RenderableType, width: int = 200) -> str:
@@ -92,6 +94,92 @@ def test_every_kind_of_fact_has_words() -> None:
     assert kinds == set(m.Fact.__args__)
 
 
+def words() -> list[str]:
+    known = Names({LEADER: "Ann", OTHER: "Bob"})
+    known.learn(MARKET)
+    return [told(fact, known) for fact in everything().facts]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "settled will-it-rain: Rain pays $1.00, Dry pays $0.00; nothing is left to copy",
+        "Ann in will-it-rain is doubted: we believe 100.00 Rain and 0.00 Dry, the venue says "
+        "90.00 Rain and 0.00 Dry (conversion); his activity is read again",
+        "Ann in will-it-rain corrected by -10.00 Rain and 0.00 Dry: conversion",
+        "Ann in will-it-rain is doubted no more",
+        "netted 5.00 Rain of will-it-rain: Bob more, Ann less, at $0.50 = $2.50, without an order",
+        "worth $9,999.20: cash $9,990.00, holdings $9.20 at the bids; profit -$0.80, -$1.00 of it "
+        "today, drawdown $2.00",
+        "settings risk.trade_usd_max 50 -> 25 (by ctl, 5e775e77)",
+        f"the command is refused: {LEADER} is followed already",
+        "Ann is not followed any more, his share is sold (by ctl)",
+        "Ann is followed again, from his next intent on (by ctl)",
+        "ctl asks to reduce only: by hand",
+        "ctl asks to follow Ann no more and sell his share: by hand",
+        "ctl asks to follow Ann again: by hand",
+        "ctl asks to decide by other settings: by hand",
+    ],
+)
+def test_what_is_no_trade_is_told_in_the_same_voice(line: str) -> None:
+    assert line in words()
+
+
+def one(kind: type[Any], **fields: Any) -> str:
+    """Return the words for the first fact of a kind, with some of its fields changed."""
+    fact = next(fact for fact in everything().facts if isinstance(fact, kind))
+    known = Names({LEADER: "Ann"})
+    known.learn(MARKET)
+    return told(msgspec.structs.replace(fact, **fields), known)
+
+
+def test_what_was_added_to_a_fact_is_told_where_it_is_set() -> None:
+    assert "better, at most $10.80; it nets against what other leaders hold; trimmed" in one(
+        m.OrderApproved, nets=True
+    )
+    assert one(m.HoldingChanged, crossed=Shares(-5_000_000)).endswith(
+        ", -5.00 sets held against other leaders"
+    )
+    assert one(m.ReservationEnded, slippage_bps=-12).endswith(
+        "20.00 filled, -12 bps to the estimate"
+    )
+    refused = m.Verdict(rule="kelly", outcome="refuse", reason="EQUITY_UNKNOWN")
+    assert one(m.TargetSet, arithmetic=(refused,)).endswith("; nothing is sized: EQUITY_UNKNOWN")
+    assert one(m.UnfollowLeader, keep=True).startswith("ctl asks to follow Ann no more and keep")
+    assert "his share is kept" in one(m.LeaderUnfollowed, keep=True)
+
+
+def test_a_rule_that_changes_the_regime_says_its_number() -> None:
+    by_rule = {"regime": "reduce_only", "reason": "drift", "actor": "rule", "unit": "usd",
+               "actual": 60_000_000, "limit": 50_000_001}  # fmt: skip
+    assert one(m.RegimeChanged, **by_rule) == (
+        "trading normal -> reduce-only: drift $60.00, limit $50.00 (by rule)"
+    )
+
+
+def test_settings_that_changed_are_told_as_far_as_a_line_goes() -> None:
+    many = tuple((f"risk.{n}", "", str(n)) for n in range(5))
+    assert "risk.0 - -> 0, risk.1 - -> 1, risk.2 - -> 2 and 2 more (by" in one(
+        m.ConfigChanged, changes=many
+    )
+    assert one(m.ConfigChanged, changes=()).startswith("settings as before (by")
+
+
+def test_the_settings_of_a_start_are_no_line() -> None:
+    changed = next(fact for fact in everything().facts if isinstance(fact, m.ConfigChanged))
+    assert show().hear(changed, 0) is not None
+    assert show().hear(msgspec.structs.replace(changed, actor="start"), 0) is None
+
+
+def test_a_market_is_learnt_from_any_fact_that_has_it() -> None:
+    known = Names()
+    fact = next(fact for fact in everything().facts if isinstance(fact, m.TargetSet))
+    known.hear(fact)
+    assert not known.knows(CONDITION)
+    known.hear(msgspec.structs.replace(fact, market=MARKET))
+    assert known.knows(CONDITION)
+
+
 def test_decisions_are_lines_with_their_reasons() -> None:
     shown = show()
     lines = [shown.hear(fact, 61 * NS_PER_S) for fact in everything().facts]
@@ -137,6 +225,9 @@ def test_a_halt_is_on_the_first_lines() -> None:
         (duration(150 * 10**9), "2 min 30 s"), (duration(3 * 3_600 * 10**9), "3 h 0 min"),
         (measured(250, "bps"), "250 bps (2.50 %)"), (measured(5_000_000, "usd"), "$5.00"),
         (measured(3, "orders"), "3 orders"), (measured(1, ""), "1"),
+        (measured(1 << 62, "usd"), "no limit"),
+        (measured(25_000, "volatility"), "0.025 log-odds/√s"),
+        (measured(-1, "volatility"), "unknown"), (percent(12_345), "123.45 %"),
         (short("0x" + "ab" * 32), "0xabababab"), (short("ab" * 16), "abababab"),
         (short("brief"), "brief"), (clock(-1), "0:00"), (clock(3_723 * NS_PER_S), "62:03"),
     ],

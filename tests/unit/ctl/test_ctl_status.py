@@ -12,6 +12,7 @@ from shared.domain.units import NS_PER_S, Shares, Usd
 from shared.domain.views import (
     DRIFT,
     RISK,
+    CapView,
     DriftLine,
     DriftView,
     ExposuresView,
@@ -78,6 +79,24 @@ async def test_a_lane_is_behind_by_what_it_has_to_hear() -> None:
 
 def test_a_command_is_something_that_risk_has_to_hear() -> None:
     assert behind(Lane("risk", 5), 3, {Lane("ctl", 0): 9, Lane("risk", 5): 20}) == 6
+
+
+def test_every_aggregator_has_to_hear_a_command() -> None:
+    ends = {Lane("ctl", 0): 9, Lane("ingester", 4): 20}
+    assert behind(Lane("aggregator", 5), 3, ends) == 6
+
+
+def test_caps_of_one_leader_are_shown_when_they_are_nearly_full() -> None:
+    shown = picture()
+    assert shown.risk is not None
+    caps = (
+        *shown.risk.caps,
+        CapView(name="leader", used=Usd(90_000_000), limit=Usd(100_000_000), scope=LEADER),
+        CapView(name="market", used=Usd(89_000_000), limit=Usd(100_000_000), scope=CONDITION),
+    )
+    risk = msgspec.structs.replace(shown.risk, caps=caps)
+    page = page_of(screen(msgspec.structs.replace(shown, risk=risk), Names({LEADER: "Ann"})))
+    assert "total $9.27 of $2,000.00   leader Ann $90.00 of $100.00   realised" in page
 
 
 async def test_an_ingester_that_is_gone_is_not_a_feed() -> None:
@@ -152,7 +171,7 @@ async def test_the_json_has_stable_keys_and_exact_numbers() -> None:
     assert told["drift"]["usd"] == 0.75
     assert told["drift"]["age_ms"] == 1_000
     assert told["drift"]["lines"][0]["believed"] == 1.5
-    assert told["caps"] == [{"name": "total", "used_usd": 9.27, "limit_usd": 2000}]
+    assert told["caps"] == [{"name": "total", "scope": "", "used_usd": 9.27, "limit_usd": 2000}]
     (row,) = told["positions"]
     assert row == {
         "condition": CONDITION, "market": "0xc0c0c0c0", "leader": LEADER, "leader_name": "Ann",

@@ -10,8 +10,10 @@ from services.ctl.summary import Summary, summary_json, summary_table
 from services.ctl.tally import Tally, percentile, tally_json
 from services.lab.replay import LaneReport
 from shared.domain import messages as m
+from shared.domain.ids import OrderHash
 from shared.domain.units import Price, Usd
 from shared.domain.views import FeedsView, FeedView
+from tests.unit.ctl.ctl_everything import everything
 from tests.unit.ctl.ctl_facts import (
     MS,
     ORDER,
@@ -19,7 +21,6 @@ from tests.unit.ctl.ctl_facts import (
     Chain,
     approval,
     copied,
-    everything,
     fill,
     filled,
     intent,
@@ -51,6 +52,16 @@ def test_troubles_are_counted_by_reason() -> None:
     assert tally.counts["corrections"] == 1
 
 
+def test_what_leaders_trade_with_each_other_is_counted() -> None:
+    tally = tally_of(everything())
+    assert (tally.counts["leaders_netted"], tally.netted_usd) == (1, 2_500_000)
+    allowed = next(fact for fact in copied().facts if isinstance(fact, m.OrderApproved))
+    tally.hear(msgspec.structs.replace(allowed, nets=True))
+    assert (tally.counts["approved"], tally.counts["netting_orders"]) == (2, 1)
+    page = page_of(summary_table(summary(tally=tally)))
+    assert "1 times, $2.50, without an order; 1 orders against what other leaders hold" in page
+
+
 def test_putting_a_size_on_the_grid_is_no_trim() -> None:
     chain = copied()
     allowed = next(fact for fact in chain.facts if isinstance(fact, m.OrderApproved))
@@ -66,7 +77,7 @@ def order_of(
 ) -> m.OrderPrepared:
     """Add one order with its fills (price, size) to a chain."""
     allowed = approval(chain, target(chain, intent(chain, [fill(chain, at_ms)], at_ms), at_ms), 0)
-    name = m.OrderHash(ORDER[:-4] + f"{at_ms:04x}")
+    name = OrderHash(ORDER[:-4] + f"{at_ms:04x}")
     order = prepared(chain, allowed, at_ms + 500, order=name)
     average = None if expected is None else Price(expected)
     quote = msgspec.structs.replace(order.quote, average=average)
@@ -123,7 +134,7 @@ def test_latency_counts_from_when_the_fill_was_seen() -> None:
 def test_a_retry_is_no_latency() -> None:
     chain = copied()
     again = next(fact for fact in chain.facts if isinstance(fact, m.OrderApproved))
-    prepared(chain, again, 9_000, order=m.OrderHash(ORDER[:-1] + "0"))
+    prepared(chain, again, 9_000, order=OrderHash(ORDER[:-1] + "0"))
     tally = tally_of(chain)
     assert tally.latencies("seen_to_prepared") == 1
     assert tally.latency_ns("seen_to_prepared", 99) == (2_310 - 400) * MS
@@ -182,7 +193,7 @@ def test_the_summary_for_machines_has_stable_keys() -> None:
         "failed_fills", "closed", "corrections", "partly_filled_orders", "refused_by_reason",
         "rejected_by_reason", "filled_usd", "fees_usd", "slippage", "latency_ms",
         "feed_silence_max_ms", "drift_usd", "memory_bytes", "restarts", "verified",
-        "processes_left", "attribution",
+        "processes_left", "attribution", "leaders_netted", "netting_orders", "leaders_netted_usd",
     }  # fmt: skip
     assert told["drift_usd"] == 1.25
     assert told["filled_usd"] == 10.3

@@ -1,6 +1,7 @@
 """`why` finds the whole story from any id in it, and says every number in human units."""
 
 import io
+import re
 from typing import Any
 
 import msgspec
@@ -12,7 +13,9 @@ from services.ctl.errors import CtlError
 from services.ctl.figures import Names, json_text
 from services.ctl.story import Log, Told, walk
 from shared.domain import messages as m
-from shared.domain.units import Shares
+from shared.domain.ids import OrderHash
+from shared.domain.units import Price, Shares
+from tests.unit.ctl.ctl_everything import everything
 from tests.unit.ctl.ctl_facts import (
     CONDITION,
     LEADER,
@@ -26,7 +29,6 @@ from tests.unit.ctl.ctl_facts import (
     copied,
     correction,
     count,
-    everything,
     fill,
     intent,
     prepared,
@@ -101,7 +103,56 @@ def test_a_page_says_every_step_with_its_numbers_in_human_units() -> None:
         "closed: filled, 20.00 filled",
     ):
         assert part in page, part
-    assert "price_moved  pass     200 bps (2.00 %)  500 bps (5.00 %)" in page
+    assert "price_moved  pass     200 bps (2.00 %)  500 bps (5.00 %)   24.00" in page
+    assert "trade        trim               $60.00            $50.00   20.00   -4.00  TRADE" in page
+    assert "levels: 15.00 at $0.51, 385.00 at $0.52" in page
+    assert "counts for $10.80 of Ann's cap and $10.80 of the account's; takes at most" in page
+
+
+def cells(page: str, rule: str) -> list[str]:
+    """Return the cells of a rule's line, as columns stand two spaces or more apart."""
+    (line,) = [line for line in page.splitlines() if f" {rule} " in line and "  " in line]
+    return [cell for cell in re.split(r"\s{2,}", line.strip(" │├└─")) if cell]
+
+
+def test_a_target_is_explained_step_by_step() -> None:
+    page = shown(copied(), ORDER)
+    assert cells(page, "fixed") == [
+        "fixed", "sized", "$12.50 an intent, at his $0.50", "25.00", "$12.50",
+    ]  # fmt: skip
+    assert cells(page, "leader_added")[1:] == [
+        "pass", "no more than the 100.00 shares he added", "25.00", "$12.50",
+    ]  # fmt: skip
+    assert cells(page, "trade_cap")[2] == "$12.50 at his price, at most $50.00 a trade"
+    assert cells(page, "volatility")[1:] == [
+        "less", "the mid moves 0.025 log-odds/√s, calm is 0.02 log-odds/√s: times 80.00 %",
+        "20.00", "-5.00", "$10.00",
+    ]  # fmt: skip
+    assert cells(page, "slippage")[2] == "orders came 0.12 % better than estimated, budget 1.00 %"
+    assert cells(page, "depth_share")[2] == (
+        "400.00 shares offered near the best, our share 200.00"
+    )
+
+
+def test_a_correction_of_the_leader_leads_to_what_it_closed() -> None:
+    """An intent may stand on a correction instead of a fill."""
+    chain = Chain()
+    corrected = chain.say(
+        m.LeaderCorrected, 0, leader=LEADER, condition=CONDITION, yes=Shares(-5), no=Shares(0),
+        probable_cause="conversion", yes_price=Price(500_000),
+    )  # fmt: skip
+    meant = intent(chain, [fill(chain, 5)], 10)
+    chain.facts[-1] = meant = msgspec.structs.replace(meant, cause="", fills=(corrected.id,))
+    _, story = why.explained(log_of(chain), corrected.id)
+    assert story.trunk.told.fact is meant
+    assert [told.fact for told in story.fills] == [corrected]
+
+
+def test_leaders_who_traded_with_each_other_are_a_story_too() -> None:
+    chain = everything()
+    netted = next(fact for fact in chain.facts if isinstance(fact, m.LeadersNetted))
+    _, story = why.explained(log_of(chain), netted.id)
+    assert [type(told.fact) for told in walk(story.trunk)] == [m.LeadersNetted, m.HoldingChanged]
 
 
 def test_times_are_told_from_the_leaders_first_fill() -> None:
@@ -160,7 +211,7 @@ def test_a_prefix_of_two_stories_is_not_guessed() -> None:
     chain = Chain()
     for n in range(2):
         allowed = approval(chain, target(chain, intent(chain, [fill(chain, n)], 5), 6), 7)
-        other = m.OrderHash(ORDER[:-2] + f"0{n}")
+        other = OrderHash(ORDER[:-2] + f"0{n}")
         prepared(chain, allowed, 8, order=other)
     with pytest.raises(CtlError, match=f"beginning of 2 ids: order {ORDER[:-2]}00, order"):
         why.explained(log_of(chain), ORDER[:10])
@@ -183,4 +234,17 @@ def test_the_json_is_the_same_story_with_stable_keys() -> None:
     assert approved["kind"] == "order_approved"
     assert approved["after_ms"] == 2_300
     assert approved["fact"]["verdicts"][1]["rule"] == "trade"
+    assert approved["rules"][1] == {
+        "rule": "trade", "outcome": "trim", "reason": "TRADE_CAP", "actual": 60, "limit": 50,
+        "unit": "usd", "size": 20,
+    }  # fmt: skip
+    refused = told["story"]["children"][0]["children"][0]
+    assert refused["rules"][0] == {
+        "rule": "book_age", "outcome": "refuse", "reason": "BOOK_STALE", "actual": 9_000,
+        "limit": 5_000, "unit": "ms", "size": None,
+    }  # fmt: skip
+    assert told["story"]["children"][0]["arithmetic"][3] == {
+        "rule": "volatility", "mark": "less", "reason": "", "size": 20, "change": -5,
+        "text": "the mid moves 0.025 log-odds/√s, calm is 0.02 log-odds/√s: times 80.00 %",
+    }  # fmt: skip
     assert approved["fact"]["condition"] == CONDITION

@@ -3,46 +3,40 @@
 import asyncio
 import contextlib
 import random
-import time
-from collections.abc import AsyncIterator, Callable
-from functools import partial
-from typing import Any, cast
+from collections.abc import AsyncIterator
 
-import httpx
 import msgspec
 import pytest
 from nats.aio.client import Client
 
 from services.ctl.servers import LocalServers
 from services.ingester.books import BookKeeper, Outlets
-from services.ingester.core import Policy, State, decide, evolve
-from services.ingester.shell import ActivityHub, DeadLetters, Shell, World
-from services.paper_venue.config import Funded, VenueConfig
-from services.paper_venue.server import Running, running
+from services.paper_venue.server import Running
 from shared.domain.book import Book
-from shared.domain.ids import Wallet, partition_of
+from shared.domain.market import Market
 from shared.domain.messages import ActivityRead, LeaderBaselineRead, LeaderFilled
-from shared.domain.units import NS_PER_S, Usd
+from shared.domain.units import NS_PER_S
 from shared.domain.views import book_key, decode, market_key
 from shared.polymarket.feed import BookMoved, Resolved
 from shared.polymarket.public import PublicVenue
-from shared.polymarket.transport import Http, Patience, open_http
+from shared.polymarket.transport import Patience, open_http
 from shared.polymarket.urls import VenueUrls
-from shared.runtime.books import REFRESH
-from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.config import IngesterConfig
-from shared.runtime.memory import MemoryLedger, MemoryStore
-from shared.runtime.ports import Epoch, Lane
-from shared.runtime.runner import LaneRunner, Ports, Service, run_until_stopped
-from tests.support.builders import a_book, a_market
+from shared.runtime.clock import SystemClock
+from shared.runtime.memory import MemoryStore
+from shared.runtime.rpc import REFRESH
+from tests.support.builders import CONDITION, a_book, a_market
 from tests.support.eventually import eventually
 from tests.support.servers import nats_client
-
-LEADER = Wallet("0x" + "1e" * 20)
-LANE = Lane("ingester", partition_of(LEADER))
-MARKET = {"slug": "one", "bids": [["0.4", "900000"]], "asks": [["0.5", "9000000"]]}
-NOBODY = cast("Client", None)  # for lanes that nobody asks anything
-SETTINGS = IngesterConfig(poll_interval_ms=100, poll_overlap_s=60, book_flush_ms=10)
+from tests.unit.ingester.ingester_build import (
+    LANE,
+    LEADER,
+    MARKET,
+    SETTINGS,
+    a_system,
+    a_venue,
+    leader_buys,
+    post,
+)
 
 
 class AheadClock(SystemClock):
@@ -50,86 +44,6 @@ class AheadClock(SystemClock):
 
     def now_ns(self) -> int:
         return super().now_ns() + 600 * NS_PER_S
-
-
-@contextlib.asynccontextmanager
-async def a_venue(now_ns: Callable[[], int] = time.time_ns) -> AsyncIterator[Running]:
-    config = VenueConfig(
-        accounts=(Funded(wallet=LEADER, usd=Usd(1_000_000_000_000)),),
-        rtds_delay_ms=0,
-        data_api_delay_ms=0,
-        mined_delay_ms=0,
-        confirmed_delay_ms=0,
-    )
-    async with running(config, now_ns=now_ns) as venue:
-        yield venue
-
-
-async def post(venue: Running, path: str, body: object) -> Any:
-    async with httpx.AsyncClient(base_url=venue.url) as http:
-        answer = await http.post(f"/admin/{path}", json=body)
-        answer.raise_for_status()
-        return answer.json()
-
-
-async def leader_buys(venue: Running, market: Any, *sizes: int) -> None:
-    fills = [
-        {
-            "wallet": LEADER, "condition": market["condition"], "outcome": 0,
-            "side": "BUY", "size": size,
-        }
-        for size in sizes
-    ]  # fmt: skip
-    assert (await post(venue, "fills", {"fills": fills}))["executed"] == len(sizes)
-
-
-class System:
-    """One ingester lane that reads over REST; the stream is not running."""
-
-    def __init__(self, venue: Running, http: Http, clock: Clock, settings: IngesterConfig) -> None:
-        self.clock, self.settings = clock, settings
-        self.ledger, self.store = MemoryLedger(), MemoryStore()
-        urls = VenueUrls.local(venue.url)
-        public = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
-        dead = DeadLetters(self.ledger)
-        self.hub = ActivityHub([LEADER], clock, dead, settings=settings, url=urls.activity_ws)
-        books = BookKeeper(
-            public, Outlets(self.store, NOBODY, dead.bury), clock, settings=settings, market_ws=""
-        )
-        self._world = World(self.hub, books, public, dead, [LEADER], settings)
-
-    @contextlib.asynccontextmanager
-    async def lane(self) -> AsyncIterator[LaneRunner[State]]:
-        service = Service(
-            name="ingester",
-            state=State,
-            decide=partial(decide, Policy(overlap_s=self.settings.poll_overlap_s)),
-            evolve=evolve,
-            inputs=lambda _: (),
-        )
-        ports = Ports(ledger=self.ledger, store=self.store, clock=self.clock)
-        runner = LaneRunner(service, LANE, Shell(LANE, self._world), ports, Epoch(1))
-        stopping = asyncio.Event()
-        serving = asyncio.create_task(run_until_stopped(runner.run(stopping)))
-        try:
-            yield runner
-        finally:
-            stopping.set()
-            await serving
-
-    async def of(self, kind: type[Any]) -> list[Any]:
-        head = await self.ledger.head()
-        runs = [run async for run in self.ledger.read((LANE.subjects,), after=0, until=head)]
-        facts = [fact for run in runs for entry in run if entry.batch for fact in entry.batch.facts]
-        return [fact for fact in facts if isinstance(fact, kind)]
-
-
-@contextlib.asynccontextmanager
-async def a_system(
-    venue: Running, *, clock: Clock | None = None, settings: IngesterConfig = SETTINGS
-) -> AsyncIterator[System]:
-    async with open_http(rng=random.Random(1)) as http:
-        yield System(venue, http, clock or SystemClock(), settings)
 
 
 # --- the lane ---------------------------------------------------------------------------------
@@ -187,8 +101,10 @@ async def test_a_lane_given_back_hears_the_stream_no_more() -> None:
 class Keeping:
     """A keeper of books that serves requests on a real bus."""
 
-    def __init__(self, keeper: BookKeeper, store: MemoryStore, risk: Client) -> None:
-        self.keeper, self.store, self._risk = keeper, store, risk
+    def __init__(
+        self, keeper: BookKeeper, store: MemoryStore, risk: Client, over: list[str]
+    ) -> None:
+        self.keeper, self.store, self.over, self._risk = keeper, store, over, risk
 
     async def ask(self, **request: str) -> bytes:
         reply = await self._risk.request(REFRESH, msgspec.json.encode(request), timeout=5)
@@ -205,14 +121,15 @@ async def a_keeper(venue: Running, servers: LocalServers) -> AsyncIterator[Keepi
         nats_client(servers, "risk") as risk,
     ):
         public = PublicVenue(http, now_ns=SystemClock().now_ns, urls=urls)
-        outlets = Outlets(store, client, lambda *_: None)
+        over: list[str] = []
+        outlets = Outlets(store, client, lambda *_: None, over.append)
         keeper = BookKeeper(
             public, outlets, SystemClock(), settings=SETTINGS, market_ws=urls.market_ws
         )
         running = asyncio.create_task(keeper.run())
         await asyncio.sleep(0)
         await client.flush()
-        yield Keeping(keeper, store, risk)
+        yield Keeping(keeper, store, risk, over)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -244,6 +161,38 @@ async def test_markets_that_nobody_watches_are_not_taken_up(servers: LocalServer
             return sum(keeping.keeper.trust()) == 2
 
         await eventually(both_known)
+
+
+async def test_a_resolution_on_the_stream_is_a_sign_whoever_watches(servers: LocalServers) -> None:
+    async with a_venue() as venue, a_keeper(venue, servers) as keeping:
+        keeping.keeper._heard(Resolved(condition=CONDITION, winning_token=None))
+        assert keeping.over == [CONDITION]
+
+
+async def test_terms_without_orders_and_a_book_that_is_gone_are_signs(
+    servers: LocalServers,
+) -> None:
+    async with a_venue() as venue, a_keeper(venue, servers) as keeping:
+        market = await post(venue, "market", MARKET)
+        await keeping.ask(condition=market["condition"])
+        assert keeping.over == []
+        shut = await post(venue, "market", MARKET | {"slug": "two", "accepting_orders": False})
+        await keeping.ask(condition=shut["condition"])
+        assert keeping.over == [shut["condition"]]
+        await keeping.keeper._close(market["tokens"][0])
+        assert keeping.over == [shut["condition"], market["condition"]]
+
+
+async def test_a_market_of_an_unknown_protocol_is_served_like_any(servers: LocalServers) -> None:
+    """Whether to trade it is for risk to say: not knowing its terms would only hide why."""
+    async with a_venue() as venue, a_keeper(venue, servers) as keeping:
+        market = await post(venue, "market", MARKET | {"protocol": "unknown", "tags": ["a", "b"]})
+        told = decode(await keeping.ask(condition=market["condition"]), Market)
+        assert told is not None
+        assert (told.protocol, told.tags) == ("unknown", ("a", "b"))
+        book = decode(await keeping.ask(token=told.tokens[0]), Book)
+        assert book is not None
+        assert book.trusted
 
 
 @pytest.mark.parametrize("behind_s", [0, 30])

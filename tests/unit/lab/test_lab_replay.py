@@ -12,6 +12,7 @@ from shared.runtime.clock import ManualClock
 from shared.runtime.memory import MemoryLedger, MemoryStore
 from shared.runtime.ports import Entry, Epoch, Lane, Saved
 from shared.runtime.runner import encode_state
+from shared.runtime.shape import shape_of
 from tests.unit.ctl.ctl_facts import OWNERS, Chain, copied
 
 LANE = Lane("risk", 0)
@@ -50,7 +51,9 @@ async def lived(chain: Chain, epochs: Callable[[int], int] = lambda n: 1) -> Any
         said[service] = await ledger.append(lane, batch, key="facts", after=said[service])
         if service in REGISTRY:
             REGISTRY[service][1](states[service], fact)
-            snapshot = Saved(encode_state(states[service]), number, said[service], Epoch(1))
+            shape = shape_of(REGISTRY[service][0])
+            state = encode_state(states[service])
+            snapshot = Saved(state, number, said[service], Epoch(1), shape)
             await store.save(lane, snapshot, {})
     return ledger, store
 
@@ -94,7 +97,7 @@ async def test_a_flipped_byte_of_a_snapshot_is_found_with_its_path() -> None:
     saved = store.snapshots[LANE.name]
     flipped = saved.state.replace(b'"realised_today":250000', b'"realised_today":250001')
     assert flipped != saved.state
-    store.snapshots[LANE.name] = Saved(flipped, saved.cursor, saved.said, saved.epoch)
+    store.snapshots[LANE.name] = msgspec.structs.replace(saved, state=flipped)
     report = of(await verify(ledger, store))
     assert not report.identical
     assert report.verdict == "differs"
@@ -109,7 +112,7 @@ async def test_any_flipped_byte_of_a_snapshot_is_found(at: int) -> None:
     saved = store.snapshots[LANE.name]
     spoiled = bytearray(saved.state)
     spoiled[at % len(spoiled)] ^= 1
-    store.snapshots[LANE.name] = Saved(bytes(spoiled), saved.cursor, saved.said, saved.epoch)
+    store.snapshots[LANE.name] = msgspec.structs.replace(saved, state=bytes(spoiled))
     assert of(await verify(ledger, store)).verdict == "differs"
 
 
@@ -164,7 +167,7 @@ async def test_a_changed_message_is_found() -> None:
 async def test_a_snapshot_ahead_of_the_ledger_is_found() -> None:
     ledger, store = await lived(story())
     saved = store.snapshots[LANE.name]
-    store.snapshots[LANE.name] = Saved(saved.state, saved.cursor, saved.said + 1_000, saved.epoch)
+    store.snapshots[LANE.name] = msgspec.structs.replace(saved, said=saved.said + 1_000)
     report = of(await verify(ledger, store))
     assert report.verdict == "ahead"
     assert str(saved.said + 1_000) in report.problem
@@ -179,14 +182,25 @@ async def test_a_snapshot_behind_its_own_log_is_faithful_as_of_then() -> None:
         batch = ledger._entry(seq).batch
         assert batch is not None
         evolve(state, batch.facts[0])
-    store.snapshots[LANE.name] = Saved(encode_state(state), seqs[2], seqs[2], Epoch(1))
+    saved = Saved(encode_state(state), seqs[2], seqs[2], Epoch(1), shape_of(kind))
+    store.snapshots[LANE.name] = saved
     assert of(await verify(ledger, store)).verdict == "identical"
+
+
+async def test_a_snapshot_of_another_version_is_not_compared_with_this_one() -> None:
+    ledger, store = await lived(story())
+    saved = store.snapshots[LANE.name]
+    old = msgspec.structs.replace(saved, state=b'{"older":1}', shape="another")
+    store.snapshots[LANE.name] = old
+    report = of(await verify(ledger, store))
+    assert (report.verdict, report.identical) == ("unsaved", True)
+    assert "another version" in report.problem
 
 
 async def test_a_snapshot_that_heard_less_than_it_said_is_found() -> None:
     ledger, store = await lived(story())
     saved = store.snapshots[LANE.name]
-    store.snapshots[LANE.name] = Saved(saved.state, 0, saved.said, saved.epoch)
+    store.snapshots[LANE.name] = msgspec.structs.replace(saved, cursor=0)
     assert of(await verify(ledger, store)).verdict == "broken"
 
 

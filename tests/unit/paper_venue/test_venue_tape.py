@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import services.paper_venue
@@ -157,6 +158,14 @@ def test_the_shipped_recording_is_sound_attributed_and_resolves() -> None:
         assert market_of(market).fee_rate == 70_000
         books = [r for r in tape.records if r.condition == market.condition]
         assert len(books) > 500
+        assert (market.category, market.tags[:2]) == ("crypto", ("crypto", "bitcoin"))
+
+
+def test_a_market_s_labels_are_played() -> None:
+    labelled = msgspec.structs.replace(MARKET, category="sports", tags=("nba", "lakers"))
+    market = market_of(labelled)
+    assert (market.category, market.tags) == ("sports", ("nba", "lakers"))
+    assert market_of(MARKET).tags == ()
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the recorded data sets are not here")

@@ -125,6 +125,15 @@ def test_terms_that_cannot_be_signed_are_refused(terms: OrderTerms) -> None:
         SIGNER.sign(terms, owner="o")
 
 
+@pytest.mark.parametrize("neg_risk", [False, True])
+def test_nothing_is_signed_for_a_protocol_we_do_not_know(neg_risk: bool) -> None:
+    terms = changed(protocol="unknown", neg_risk=neg_risk)
+    with pytest.raises(ValueError, match="cannot be signed for"):
+        SIGNER.sign(terms, owner="o")
+    with pytest.raises(ValueError, match="cannot be signed for"):
+        order_hash(terms)
+
+
 @pytest.mark.parametrize("text", ["", "0x12", "secret-key", "0x" + "zz" * 32, "0x" + "00" * 32])
 def test_a_bad_key_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(ValueError, match="not a private key") as caught:

@@ -187,7 +187,6 @@ def test_a_market_without_more_has_no_fees_and_takes_no_orders() -> None:
     [
         {"t": [{"t": YES}]},
         {"t": [{"t": YES}, {"t": YES}]},
-        {"v": "v3"},
         {"mts": 0},
         {"mts": 1},
         {"mos": -1},
@@ -207,6 +206,83 @@ def test_the_event_of_a_market_is_its_neg_risk_group_or_its_event() -> None:
     short = wire.GammaMarket(condition_id="0x" + "c1" * 31)
     padded = clob_market(c="0x" + "c1" * 31 + "00")
     assert parse.market(padded, short, as_of_ns=1).condition.endswith("c100")
+
+
+@pytest.mark.parametrize("version", ["v3", "V2", "", "2"])
+def test_a_market_of_an_unknown_protocol_is_readable(version: str) -> None:
+    market = parse.market(clob_market(v=version), as_of_ns=1)
+    assert (market.protocol, market.tick, market.tokens) == ("unknown", 10_000, (YES, NO))
+
+
+def gamma_market(**fields: Any) -> wire.GammaMarket:
+    whole = {"conditionId": MARKET} | fields
+    return wire.decode(json.dumps(whole), wire.GammaMarket, where="t")
+
+
+@pytest.mark.parametrize(
+    ("fields", "category", "tags"),
+    [
+        ({}, "", ()),
+        ({"category": None, "tags": None, "events": None}, "", ()),
+        ({"category": "", "tags": [], "events": []}, "", ()),
+        ({"category": "US-current-affairs"}, "us-current-affairs", ()),
+        ({"category": "Pop Culture!"}, "pop-culture", ()),
+        ({"events": [{"category": "Crypto"}]}, "crypto", ()),
+        ({"category": "a", "events": [{"category": "b"}]}, "a", ()),
+        ({"tags": [{"id": "21", "label": "Crypto", "slug": "crypto"}]}, "", ("crypto",)),
+        ({"tags": [{"label": "Up or Down"}, {"id": "1"}, {}]}, "", ("up-or-down",)),
+        ({"tags": ["Sports", "NBA"]}, "", ("sports", "nba")),
+        ({"tags": "Sports"}, "", ("sports",)),
+        (
+            {
+                "tags": [{"slug": "Crypto"}],
+                "events": [
+                    {"slug": "e", "tags": [{"slug": "crypto"}, {"slug": "bitcoin"}]},
+                    {"series": [{"slug": "btc-up-or-down-15m", "title": "BTC"}]},
+                ],
+            },
+            "",
+            ("crypto", "bitcoin", "btc-up-or-down-15m"),
+        ),
+    ],
+)
+def test_a_market_is_filed_under_what_gamma_says(
+    fields: dict[str, Any], category: str, tags: tuple[str, ...]
+) -> None:
+    market = parse.market(clob_market(), gamma_market(**fields), as_of_ns=1)
+    assert (market.category, market.tags) == (category, tags)
+
+
+def test_labels_without_end_are_cut() -> None:
+    told = gamma_market(category="c" * 1_000, tags=[f"{n}" * 100 for n in range(100)])
+    market = parse.market(clob_market(), told, as_of_ns=1)
+    assert (len(market.category), len(market.tags)) == (64, 32)
+    assert max(map(len, market.tags)) == 64
+
+
+def resolution(**fields: Any) -> parse.Resolution | None:
+    whole = {"condition_id": MARKET, "status": "resolved", "payouts": [1_000_000, 0]}
+    return parse.resolution(wire.decode(json.dumps(whole | fields), wire.ResolutionRow, where="t"))
+
+
+@pytest.mark.parametrize("payouts", [[1_000_000, 0], [0, 1_000_000], [500_000, 500_000]])
+def test_a_settled_market_pays_a_dollar_in_all(payouts: list[int]) -> None:
+    assert resolution(payouts=payouts) == (MARKET, tuple(payouts))
+
+
+@pytest.mark.parametrize("status", ["initialized", "proposed", "disputed", "active", ""])
+def test_only_a_resolved_market_is_settled(status: str) -> None:
+    assert resolution(status=status) is None
+    assert resolution(status=status, payouts=[]) is None
+
+
+@pytest.mark.parametrize(
+    "payouts",
+    [None, [], [1_000_000], [1, 0], [1_000_000, 1_000_000], [2_000_000, -1_000_000], [1, 2, 3]],
+)
+def test_payouts_that_make_no_dollar_are_refused(payouts: list[int] | None) -> None:
+    with pytest.raises(WireError):
+        resolution(payouts=payouts)
 
 
 def test_a_fee_rate_is_exact_millionths() -> None:

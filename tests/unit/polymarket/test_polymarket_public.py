@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.domain.ids import TokenId
+from shared.domain.ids import ConditionId, TokenId
 from shared.domain.observations import Activity
 from shared.polymarket.errors import (
     Garbage,
@@ -81,6 +81,14 @@ CLOB_MARKET = {"c": MARKET, "t": [{"t": YES, "o": "Yes"}, {"t": NO, "o": "No"}]}
 async def test_a_market_does_without_gamma(gamma: object, slug: str) -> None:
     market = await Fake(CLOB_MARKET, gamma).venue.market(MARKET)
     assert (market.slug, market.tick, market.fee_rate) == (slug, 10_000, 0)
+
+
+async def test_gamma_is_asked_for_labels_too() -> None:
+    gamma = {"markets": [{"conditionId": MARKET, "category": "Crypto", "tags": [{"slug": "btc"}]}]}
+    fake = Fake(CLOB_MARKET, gamma)
+    market = await fake.venue.market(MARKET)
+    assert (market.category, market.tags) == ("crypto", ("btc",))
+    assert dict(fake.requests[1].url.params) == {"condition_ids": MARKET, "include_tag": "true"}
 
 
 async def test_a_token_leads_to_its_market() -> None:
@@ -167,6 +175,50 @@ async def test_positions_are_all_that_is_held() -> None:
     assert [report.token for report in await fake.venue.positions(US)] == [YES, NO]
     asked = {request.url.params["status"] for request in fake.requests}
     assert asked == {"OPEN", "REDEEMABLE", "REDEEMABLE_LOST", "MERGEABLE"}
+
+
+async def test_the_value_of_what_a_wallet_holds() -> None:
+    fake = Fake({"data": {"proxy_wallet": US.upper().replace("0X", "0x"), "value": 1523.77}})
+    assert await fake.venue.value(US) == 1_523_770_000
+    assert dict(fake.requests[0].url.params) == {"user": US, "_": str(NOW_NS)}
+    assert fake.requests[0].url.path == "/v2/value"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"data": None},
+        {"data": {"proxy_wallet": "0x" + "bb" * 20, "value": 1}},
+        {"data": {"proxy_wallet": US, "value": -1}},
+        {"data": {"proxy_wallet": US, "value": 1e16}},
+        {"data": {"proxy_wallet": US}},
+        {"data": []},
+        {},
+    ],
+)
+async def test_a_value_that_is_not_understood_is_an_error(told: Any) -> None:
+    with pytest.raises(WireError):
+        await Fake(told).venue.value(US)
+
+
+OTHER = ConditionId("0x" + "c2" * 32)
+SETTLED = {"condition_id": MARKET, "status": "resolved", "payouts": [0, 1_000_000]}
+
+
+async def test_settled_markets_are_told_apart_from_the_others() -> None:
+    bad = {"condition_id": OTHER, "status": "resolved", "payouts": [1, 1]}
+    pending = SETTLED | {"status": "proposed", "payouts": []}
+    stranger = SETTLED | {"condition_id": "0x" + "c3" * 32}
+    fake = Fake({"data": [bad, {"status": 1}, pending, stranger, SETTLED]})
+    *garbage, settled = await fake.venue.resolutions([MARKET, OTHER])
+    assert settled == (MARKET, (0, 1_000_000))
+    assert [type(told) for told in garbage] == [Garbage, Garbage]
+    assert fake.requests[0].url.params["condition_id"] == f"{MARKET},{OTHER}"
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, {"data": None}, refused(404, "not found")])
+async def test_a_market_that_is_not_known_to_be_settled_is_missing(answer: object) -> None:
+    assert await Fake(answer).venue.resolutions([MARKET]) == []
 
 
 async def test_a_position_of_another_wallet_is_an_error() -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from services.risk.state import UNATTRIBUTED, Held, Reservation, State, View, key_of, usage
+from services.risk.state import UNATTRIBUTED, Group, Held, Reservation, State, View, key_of, usage
 from shared.domain.messages import HoldingChanged, OrderApproved, ReservationEnded
 from shared.domain.observations import Settlement
 from shared.domain.positions import Position
@@ -45,11 +45,11 @@ def entered(state: State) -> OrderApproved:
 
 
 def reserved(state: State) -> int:
-    return sum(each.open_usd for each in state.reserved.values())
+    return sum(each.open_usd(each.worst_usd) for each in state.reserved.values())
 
 
 def at_risk(state: State) -> Usd:
-    return usage(state, LEADER, condition(), "").total
+    return usage(state, LEADER, condition(), Group("", "")).total
 
 
 # --- reservations -----------------------------------------------------------------------------
@@ -104,15 +104,15 @@ def test_a_sale_reserves_shares_and_no_dollars() -> None:
     state = holding(20)
     step(state, review(intent(100, 0)))
     (sale,) = state.reserved.values()
-    assert (sale.open_usd, sale.signed_left) == (0, -shares(20))
+    assert (sale.open_usd(sale.worst_usd), sale.signed_left) == (0, -shares(20))
 
 
 def test_an_order_that_filled_beyond_its_size_reserves_nothing_more() -> None:
     over = Reservation(
         leader=LEADER, condition=condition(), token=YES, outcome=0, side="BUY",
-        size=shares(10), worst_usd=usd(5), filled=shares(12),
+        size=shares(10), worst_usd=usd(5), leader_usd=usd(5), market_usd=usd(5), filled=shares(12),
     )  # fmt: skip
-    assert (over.open_usd, over.signed_left) == (0, 0)
+    assert (over.open_usd(over.worst_usd), over.signed_left) == (0, 0)
 
 
 # --- fills ------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_a_target_of_nothing_is_kept_while_its_entry_is_in_flight() -> None:
     order = entered(other)
     step(other, review(intent(100, 0, name="out"), View()))
     step(other, closed(order, Shares(0), "killed"))
-    assert (other.targets, other.reserved, other.events) == ({}, {}, {})
+    assert (other.targets, other.reserved, other.groups) == ({}, {}, {})
 
 
 def test_shares_of_a_failed_buy_that_he_sold_were_another_leaders() -> None:
@@ -354,24 +354,28 @@ def test_usage_is_what_is_held_and_the_worst_of_what_is_in_flight_by_each_limit(
         position = Position(shares=shares(9), cost=usd(cost))
         line = Held(leader=leader, condition=condition(number), no=position)
         state.held[key_of(leader, condition(number))] = line
-    state.events = {condition(1): "cup", condition(2): "cup", condition(3): ""}
+        state.costs[line.condition] = Usd(state.costs.get(line.condition, 0) + line.cost)
+        state.leader_costs[leader] = Usd(state.leader_costs.get(leader, 0) + line.cost)
+    cup = Group("cup", "sports")
+    state.groups = {condition(1): cup, condition(2): cup, condition(3): Group("", "sports")}
     state.reserved["a"] = Reservation(
         leader=LEADER, condition=condition(3), token=YES, outcome=0, side="BUY",
-        size=shares(10), worst_usd=usd(16), filled=shares(5),
+        size=shares(10), filled=shares(5),
+        worst_usd=usd(16), leader_usd=usd(16), market_usd=usd(16),
     )  # fmt: skip
-    found = usage(state, LEADER, condition(1), "cup")
+    found = usage(state, LEADER, condition(1), cup)
     assert (found.leader, found.market, found.event) == (usd(13), usd(3), usd(7))
-    assert (found.total, found.reserved) == (usd(23), usd(8))
-    alone = usage(state, LEADER, condition(3), "")
+    assert (found.category, found.total, found.reserved) == (usd(23), usd(23), usd(8))
+    alone = usage(state, LEADER, condition(3), Group("", ""))
     assert (alone.market, alone.event) == (usd(16), usd(16))
 
 
 def test_rounding_never_frees_what_is_still_in_flight() -> None:
     third = Reservation(
         leader=LEADER, condition=condition(), token=YES, outcome=0, side="BUY",
-        size=Shares(3), worst_usd=Usd(10), filled=Shares(1),
+        size=Shares(3), worst_usd=Usd(10), leader_usd=Usd(10), market_usd=Usd(10), filled=Shares(1),
     )  # fmt: skip
-    assert third.open_usd == 7
+    assert third.open_usd(third.worst_usd) == 7
 
 
 def test_leaders_have_limits_of_their_own() -> None:

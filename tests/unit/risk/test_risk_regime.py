@@ -16,6 +16,7 @@ from tests.support.risk_builders import (
     kinds,
     policy,
     reconsider,
+    reduce_only,
     refusal_in,
     resume,
     review,
@@ -82,6 +83,8 @@ def test_entries_stay_stopped_until_every_rule_is_calm() -> None:
     state = State()
     assert changed(state, usd(60)) == ["reduce_only"]
     state.rejects = [NOW_NS] * 10
+    assert changed(state, Usd(0)) == ["reduce_only"]  # for another reason now, and says so
+    assert state.entered == ("rejects",)
     assert changed(state, Usd(0)) == []
     assert changed(state, Usd(0), NOW_NS + seconds(61)) == ["normal"]
 
@@ -130,13 +133,19 @@ def test_the_operator_may_halt_what_a_rule_has_reduced() -> None:
     changed(state, usd(60))
     step(state, halt())
     assert state.regime == "halted"
-    assert changed(state, Usd(0)) == []
+    changed(state, Usd(0))
+    assert (state.regime, state.entered) == ("halted", ())  # the rule is over, his word stands
 
 
-def test_exits_go_on_while_halted() -> None:
+def test_exits_go_on_while_only_reducing_and_wait_while_halted() -> None:
     state = holding(20)
     step(state, halt())
-    approval = approval_in(step(state, review(intent(20, 0))))
+    refused = refusal_in(step(state, review(intent(20, 0))))
+    assert (refused.reason, refused.final) == ("REGIME_HALTED", False)
+    assert step(state, reconsider(state, NOW_NS + seconds(2)), NOW_NS + seconds(2)) == []
+    step(state, reduce_only())
+    later = NOW_NS + seconds(4)
+    approval = approval_in(step(state, reconsider(state, later), later))
     assert (approval.side, approval.size, approval.reduces) == ("SELL", shares(20), True)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.risk import rules
-from services.risk.rules import Case, limit_price, worst_usd
+from services.risk.caps import Case, limit_price, worst_usd
+from services.risk.policy import Sizing
 from services.risk.state import Usage
 from shared.domain.book import Book
 from shared.domain.grid import TICKS, amounts
@@ -44,7 +45,9 @@ def told(of: Case, rule: str) -> tuple[str, str, int, int, str]:
 
 
 def used(**dollars: Usd) -> Usage:
-    nothing = Usage(leader=Usd(0), market=Usd(0), event=Usd(0), total=Usd(0), reserved=Usd(0))
+    nothing = Usage(
+        leader=Usd(0), market=Usd(0), event=Usd(0), category=Usd(0), total=Usd(0), reserved=Usd(0)
+    )
     return msgspec.structs.replace(nothing, **dollars)
 
 
@@ -114,12 +117,12 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, int, int, str]]] = [
     ("market_open", {"market": market(accepting_orders=False)}, ("MARKET_CLOSED", 0, 1, "")),
     ("market_open", {"market": market(tick=Price(20_000))}, ("TICK_UNKNOWN", 20_000, 0, "price")),
     (
-        "market_open",
+        "end",
         {"policy": NEAR, "market": market(end_ns=NOW_NS + seconds(60) - 1)},
         ("NEAR_RESOLUTION", seconds(60) - 1, seconds(60), "ns"),
     ),
     (
-        "market_open",
+        "end",
         {"policy": NEAR, "market": market(end_ns=NOW_NS - 5)},
         ("NEAR_RESOLUTION", -5, seconds(60), "ns"),
     ),
@@ -161,7 +164,7 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, int, int, str]]] = [
         ("ACCOUNT_STALE", seconds(60) + 1, seconds(60), "ns"),
     ),
     ("account_age", {"account": account(closed_only=True)}, ("CLOSED_ONLY", 1, 0, "")),
-    ("daily_loss", {"realised_today": usd(-200)}, ("DAILY_LOSS", usd(200), usd(200), "usd")),
+    ("daily_loss", {"daily_loss": usd(200)}, ("DAILY_LOSS", usd(200), usd(200), "usd")),
     ("trade", {"policy": policy(trade_usd_max=Usd(0))}, ("TRADE_CAP", usd(10.2), 0, "usd")),
     ("leader", {"usage": used(leader=usd(500))}, ("LEADER_CAP", usd(510.2), usd(500), "usd")),
     ("market", {"usage": used(market=usd(200))}, ("MARKET_CAP", usd(210.2), usd(200), "usd")),
@@ -203,8 +206,7 @@ PASSED: list[tuple[str, dict[str, Any]]] = [
     ("price_moved", {"market": market(tick=Price(1_000)), "book": book(ask=52.5)}),
     ("price_moved", {"book": book(ask=40)}),
     ("account_age", {"account": account(as_of_ns=NOW_NS - seconds(60))}),
-    ("daily_loss", {"realised_today": Usd(1 - usd(200))}),
-    ("daily_loss", {"realised_today": usd(1_000)}),
+    ("daily_loss", {"daily_loss": Usd(usd(200) - 1)}),
     ("trade", {"policy": policy(trade_usd_max=usd(10.2))}),
     ("leader", {"usage": used(leader=usd(489.8))}),
     ("market", {"usage": used(market=usd(189.8))}),
@@ -272,7 +274,6 @@ def test_the_least_fee_and_rounding_are_inside_what_a_cap_still_allows() -> None
 @pytest.mark.parametrize(
     "changes",
     [
-        {"regime": "halted"},
         {"regime": "reduce_only"},
         {"policy": NEAR, "market": market(end_ns=NOW_NS + 1)},
         {"market": market(as_of_ns=0)},
@@ -283,10 +284,10 @@ def test_the_least_fee_and_rounding_are_inside_what_a_cap_still_allows() -> None
         {"book": book(bid=10)},
         {"account": None},
         {"account": account(as_of_ns=0, collateral=Usd(0), closed_only=True)},
-        {"realised_today": usd(-1_000)},
+        {"daily_loss": usd(1_000)},
         {
             "policy": policy(trade_usd_max=Usd(0), total_usd_max=Usd(0)),
-            "leader_usd_max": Usd(0),
+            "sizing": Sizing(leader_usd_max=Usd(0)),
             "usage": used(
                 leader=usd(9e6), market=usd(9e6), event=usd(9e6), total=usd(9e6), reserved=usd(9e6)
             ),
@@ -388,11 +389,11 @@ def test_what_passes_is_tradable_and_inside_every_limit(proposed: Case, size: Sh
         return
     worst = worst_usd(passed.market, "BUY", limit, passed.size)
     rule, usage = passed.policy, passed.usage
-    assert worst <= rule.trade_usd_max
-    assert usage.leader + worst <= passed.leader_usd_max
-    assert usage.market + worst <= rule.market_usd_max
-    assert usage.event + worst <= rule.event_usd_max
-    assert usage.total + worst <= rule.total_usd_max
+    assert worst <= rule.trade.usd
+    assert usage.leader + worst <= passed.sizing.leader_usd_max
+    assert usage.market + worst <= rule.market.usd
+    assert usage.event + worst <= rule.event.usd
+    assert usage.total + worst <= rule.total.usd
     assert passed.account is not None
     assert usage.reserved + worst <= passed.account.collateral
     assert passed.book.best_ask is not None

@@ -4,12 +4,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.risk.sizing import desired
-from services.risk.state import Policy, Sizing
+from services.risk import sizing
+from services.risk.policy import Policy, Sizing
+from services.risk.state import State
+from shared.domain.messages import IntentFormed
 from shared.domain.units import MICRO, Bps, Price, Shares
-from tests.support.risk_builders import LEADER, OTHER, cents, intent, policy, shares, usd
+from tests.support.risk_builders import LEADER, OTHER, cents, intent, policy, shares, usd, view
 
 law = settings(max_examples=100)
+
+
+def desired(rules: Policy, formed: IntentFormed, target: Shares) -> Shares:
+    """Return the target alone, in a calm and deep world."""
+    wanted, _ = sizing.desired(rules, State(), formed, view(size=10**9), target)
+    return wanted
+
+
 FIXED = policy()  # 10 dollars an entry
 TENTH = policy(sizing=Sizing(mode="proportional", ratio_bps=Bps(1_000)))
 

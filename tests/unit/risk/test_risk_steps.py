@@ -3,7 +3,8 @@
 import pytest
 
 from services.risk.core import evolve
-from services.risk.state import NEVER_NS, Reconsider, State, View, due, gap, key_of
+from services.risk.policy import NEVER_NS
+from services.risk.state import Reconsider, State, View, due, gap, key_of
 from shared.domain.messages import (
     DriftCleared,
     OrderRefused,
@@ -146,7 +147,7 @@ def test_a_leader_who_leaves_takes_all_of_ours() -> None:
     order = approval_in(step(state, review(intent(100, 0))))
     assert order.size == shares(20)
     execute(state, order, trade="out")
-    assert (state.targets, state.held, state.reserved, state.events) == ({}, {}, {}, {})
+    assert (state.targets, state.held, state.reserved, state.groups) == ({}, {}, {}, {})
 
 
 def test_an_exit_from_what_we_never_entered_leaves_no_trace() -> None:
@@ -185,7 +186,8 @@ def test_when_the_order_ends_the_next_leader_has_his_turn() -> None:
     step(state, review(intent(0, -100, name="b", leader=OTHER)))
     execute(state, first)
     order = approval_in(step(state, reconsider(state)))
-    assert (order.leader, order.token, order.size) == (OTHER, NO, order.size)
+    assert (order.leader, order.token, order.side) == (OTHER, YES, "SELL")
+    assert (order.nets, order.reduces) == (True, False)  # he is short against what the first holds
 
 
 def test_one_decision_approves_one_order() -> None:

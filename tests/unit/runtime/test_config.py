@@ -1,7 +1,10 @@
 """Settings: what is refused is refused with its key, its value and what to write instead."""
 
+import re
 import tomllib
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,14 +12,20 @@ import pytest
 from shared.domain.units import Usd
 from shared.runtime.config import (
     AggregatorConfig,
+    CategoryConfig,
     Config,
     ConfigError,
+    IngesterConfig,
+    LeaderConfig,
     RiskConfig,
+    TierConfig,
     VenueConfig,
     config_hash,
     load,
     load_private_key,
 )
+from shared.runtime.presets import PRESETS
+from shared.runtime.sections import build
 
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "config"
 OURS = "0x" + "ab" * 20
@@ -59,6 +68,17 @@ def read(path: Path, **environ: str) -> Config:
         ("[risk]\nbook_age_ms_max = 70000", "risk.book_age_ms_max", "book_dead_ms"),
         ("[aggregator]\nquiet_ms = 20000", "aggregator.quiet_ms", "age_max_ms = 10000"),
         ("[aggregator]\nflush_on_reduction = 1", "aggregator.flush_on_reduction", "bool"),
+        ("[ingester]\nvolatility_horizons_s = 60", "ingester.volatility_horizons_s", "[a, b]"),
+        (
+            "[ingester]\nvolatility_horizons_s = [10, 0]",
+            "ingester.volatility_horizons_s[1]",
+            "= 0: must be between 1 and 3600",
+        ),
+        (
+            "[ingester]\nvolatility_horizons_s = [1.5]",
+            "ingester.volatility_horizons_s[0]",
+            "Expected int",
+        ),
         ('[telemetry]\nlog_level = "LOUD"', "telemetry.log_level", "DEBUG, INFO"),
         ("[telemetry]\nsample_ratio = 1.5", "telemetry.sample_ratio", "between 0 and 1"),
         ('[telemetry]\notlp_endpoint = "jaeger:4318"', "telemetry.otlp_endpoint", "http://"),
@@ -124,6 +144,14 @@ def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
 def test_money_is_converted_digit_for_digit(write, written: str, micro: int) -> None:
     config = read(write(f"{HEAD}{LOCAL}[risk]\ntrade_usd_max = {written}"))
     assert config.risk.trade_usd_max == Usd(micro)
+
+
+def test_a_list_of_numbers_is_read_as_one(write) -> None:
+    horizons = "[ingester]\nvolatility_horizons_s = "
+    for written, read_as in (("[1, 3600]", (1, 3_600)), ("[]", ())):
+        config = read(write(f"{HEAD}{LOCAL}{horizons}{written}"))
+        assert config.ingester.volatility_horizons_s == read_as
+    assert IngesterConfig().volatility_horizons_s == (10, 60, 300)
 
 
 def test_a_struct_built_in_code_is_checked_too() -> None:
@@ -195,13 +223,53 @@ def test_the_deployed_files_load(name: str) -> None:
     assert read(DEPLOYED / name).mode == name.partition(".")[0]
 
 
+def uncommented(name: str) -> dict[str, Any]:
+    """Return a deployed file as it reads with every setting in a comment written out."""
+    text = (DEPLOYED / name).read_text()
+    return tomllib.loads(
+        re.sub(r"^# (?=\[\[|\w+ = )", "", text, flags=re.MULTILINE), parse_float=Decimal
+    )
+
+
 def test_the_paper_file_lists_every_setting_with_its_default() -> None:
-    path = DEPLOYED / "paper.toml"
-    written, config = tomllib.loads(path.read_text()), read(path)
+    config, written = read(DEPLOYED / "paper.toml"), uncommented("paper.toml")
     for section in ("telemetry", "ingester", "aggregator", "risk", "executor", "reconciler"):
-        loaded = getattr(config, section)
-        assert loaded == type(loaded)(), section
-        assert set(written[section]) == set(loaded.__struct_fields__), section
-    commented = path.read_text()
-    for field in msgspec.structs.fields(VenueConfig):
-        assert f"{field.name} = " in commented
+        kind = type(getattr(config, section))
+        assert getattr(config, section) == kind(), section
+        assert set(written[section]) == set(kind.__struct_fields__), section
+        shown = {key: value for key, value in written[section].items() if key != "categories"}
+        assert build(kind, shown, f"{section}.") == kind()
+    for section in ("account", "nats", "redis", "venue"):
+        assert set(written[section]) == set(type(getattr(config, section)).__struct_fields__)
+
+
+def test_the_paper_file_lists_every_key_of_a_leader_and_a_category() -> None:
+    written = uncommented("paper.toml")
+    risk, windows = RiskConfig(), AggregatorConfig()
+    (table,) = written["leaders"]
+    leader = build(LeaderConfig, table, "leaders[0].")
+    plain = LeaderConfig(wallet=leader.wallet)
+    assert set(table) == set(LeaderConfig.__struct_fields__)
+    for key in set(table) - {"tiers", "entry_age_max_ms"}:
+        value = getattr(plain, key)
+        default = getattr(windows, key, getattr(risk, key, None)) if value is None else value
+        assert getattr(leader, key) == default, key
+    assert leader.entry_age_max_ms == risk.entry_age_ms_max
+    assert all(set(tier) == set(TierConfig.__struct_fields__) for tier in table["tiers"])
+    (category,) = written["risk"]["categories"]
+    assert set(category) == set(CategoryConfig.__struct_fields__)
+    assert build(CategoryConfig, category).name == category["name"]
+
+
+def test_the_paper_file_leaves_to_the_preset_what_it_names() -> None:
+    """So that another preset is one word in the file; whoever writes a key overrides it."""
+    written = tomllib.loads((DEPLOYED / "paper.toml").read_text())["risk"]
+    left = set(RiskConfig.__struct_fields__) - set(written) - {"categories"}
+    assert left == {key for values in PRESETS.values() for key in values}
+
+
+def test_the_live_example_risks_little() -> None:
+    risk = read(DEPLOYED / "live.example.toml").risk
+    assert risk.preset == "cautious"
+    assert risk.total_usd_max <= Usd(100_000_000)
+    assert risk.total_equity_bps_max > 0
