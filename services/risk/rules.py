@@ -175,8 +175,7 @@ def edge_covers_costs(case: Case) -> Verdict:
         return _pass("edge", case)
     believed = min(MICRO, case.booked_at(case.leader_price) + case.sizing.edge)
     estimate = walk(case.book, case.side, case.size, case.limit)
-    if estimate.average is None:
-        return _refuse("edge", "NO_DEPTH", actual=case.size, unit="shares")
+    assert estimate.average is not None  # the depth inside the limit was found sufficient
     fee = fee_up(case.market, estimate.average, estimate.filled)
     fee_each = -(-fee * MICRO // estimate.filled)
     cost = case.booked_at(estimate.average) + fee_each

@@ -147,7 +147,7 @@ def _by_mode(sum_: Sum, entry: Entry) -> None:
             )
         case "portfolio":
             _by_portfolio(sum_, entry)
-        case "kelly":
+        case _:
             _by_kelly(sum_, entry)
 
 

@@ -1,10 +1,13 @@
 """Trading is normal, reduce-only or halted: by rule with hysteresis, or by the operator."""
 
+from typing import Any
+
 from services.risk.core import evolve
-from services.risk.state import State, View
+from services.risk.state import Equity, Feeds, Reconsider, State, View
 from shared.domain.messages import OrderApproved, RegimeChanged
 from shared.domain.units import Usd
 from tests.support.risk_builders import (
+    HEARD,
     NOW_NS,
     approval_in,
     cents,
@@ -161,3 +164,72 @@ def test_the_loss_of_a_day_stops_the_entries_of_that_day() -> None:
     fresh = intent(0, 100, name="tomorrow", venue_ns=tomorrow)
     facts = step(state, review(fresh, view(now_ns=tomorrow)), tomorrow, rules=rules)
     assert isinstance(facts[-1], OrderApproved)
+
+
+def test_every_rule_enters_at_its_limit_and_leaves_at_its_lower_one() -> None:
+    rules = policy(drawdown_usd_max=usd(40), feed_fresh_ns=seconds(10), feed_dead_ns=seconds(60))
+    state = State()
+
+    def now(**changes: Any) -> list[str]:
+        feeds = changes.pop("feeds", HEARD)
+        state.equity = changes.pop("equity", None)
+        state.realised_today, state.day = changes.pop("realised", Usd(0)), DAY
+        request = Reconsider(now_ns=NOW_NS, views={}, feeds=feeds, **changes)
+        step(state, request, rules=rules)
+        return [state.regime, *state.entered]
+
+    assert now(drift_usd=usd(50)) == ["normal"]
+    assert now(drift_usd=usd(50.01)) == ["reduce_only", "drift"]
+    assert now(drift_usd=usd(200.01)) == ["halted", "drift", "drift_halt"]
+    assert now(drift_usd=usd(50.01)) == ["halted", "drift", "drift_halt"]
+    assert now(drift_usd=usd(50)) == ["reduce_only", "drift"]
+    assert now(drift_usd=usd(25)) == ["normal"]
+    assert now(feeds=heard(59.9)) == ["normal"]
+    assert now(feeds=heard(60)) == ["reduce_only", "feed"]
+    assert now(feeds=heard(10.1)) == ["reduce_only", "feed"]
+    assert now(feeds=heard(10)) == ["normal"]
+    assert now(realised=-usd(200)) == ["reduce_only", "daily_loss"]
+    assert now(realised=-usd(101)) == ["reduce_only", "daily_loss"]
+    assert now(realised=-usd(100)) == ["normal"]
+    assert now(equity=drawn(39.99)) == ["normal"]
+    assert now(equity=drawn(40)) == ["reduce_only", "drawdown"]
+    assert now(equity=drawn(0)) == ["reduce_only", "drawdown"]  # the operator alone leaves it
+
+
+DAY = NOW_NS // seconds(86_400)
+
+
+def heard(age_s: float) -> Feeds:
+    return Feeds(report_ns=0, stream_lost=False, polls_ns=0, books_ns=seconds(age_s))
+
+
+def drawn(dollars: float) -> Equity:
+    return Equity(
+        collateral=usd(1_000), value=Usd(0), profit=usd(-dollars), peak=Usd(0), day=DAY,
+        day_profit=usd(-dollars), marked_ns=NOW_NS,
+    )  # fmt: skip
+
+
+def test_who_resumes_after_a_drawdown_accepts_it() -> None:
+    rules = policy(drawdown_usd_max=usd(40))
+    state = State(equity=drawn(50))
+    step(state, Reconsider(now_ns=NOW_NS, views={}, feeds=HEARD), rules=rules)
+    assert state.entered == ("drawdown",)
+    facts = step(state, resume(), rules=rules)
+    assert kinds(facts) == ["RegimeChanged", "EquityMarked"]
+    assert state.equity is not None
+    assert (state.regime, state.equity.drawdown, state.equity.profit) == ("normal", 0, -usd(50))
+    assert step(state, Reconsider(now_ns=NOW_NS, views={}, feeds=HEARD), rules=rules) == []
+
+
+def test_the_operators_word_is_a_floor_under_the_rules() -> None:
+    state = State()
+    step(state, reduce_only())
+    assert changed(state, usd(60)) == ["reduce_only"]  # a rule holds it too, and says so
+    assert changed(state, Usd(0)) == ["reduce_only"]
+    assert (state.regime, state.entered) == ("reduce_only", ())
+    step(state, reduce_only("again"))
+    step(state, Reconsider(now_ns=NOW_NS, views={}, drift_usd=usd(500), feeds=HEARD))
+    assert state.regime == "halted"
+    step(state, reduce_only("still"))
+    assert (state.regime, state.ordered) == ("halted", "reduce_only")  # the rule is stricter
