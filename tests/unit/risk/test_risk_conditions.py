@@ -5,10 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.risk.caps import fee_worst, hearing, risked_by_leader
+from services.risk.cases import daily_loss
 from services.risk.policy import Cap, Category, Policy, Sizing
 from services.risk.rules import WORTH, review
 from services.risk.shell import feeds_from
-from services.risk.state import Feeds, Group, Marks, Reconsider, State, usage
+from services.risk.state import Equity, Feeds, Group, Marks, Reconsider, State, usage
 from shared.domain.messages import EquityMarked, Fact, Verdict
 from shared.domain.units import Bps, Price, Usd
 from shared.domain.views import FeedsView, FeedView
@@ -311,3 +313,61 @@ def test_every_verdict_names_its_rule_once() -> None:
     names = [verdict.rule for verdict in verdicts]
     assert len(set(names)) == len(names)
     assert all(isinstance(verdict, Verdict) for verdict in verdicts)
+
+
+# --- what is lost today, and how well is heard ------------------------------------------------
+
+
+def an_equity(profit: float, day_profit: float, day: int = NOW_NS // DAY_NS) -> Equity:
+    return Equity(
+        collateral=usd(100), value=Usd(0), profit=usd(profit), peak=Usd(0), day=day,
+        day_profit=usd(day_profit), marked_ns=NOW_NS,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("realised", "equity", "loss"),
+    [
+        (0, None, 0),
+        (-3, None, 3),
+        (3, None, 0),
+        (-3, an_equity(-10, -2), 8),  # the marks say more
+        (-9, an_equity(-10, -2), 9),
+        (0, an_equity(5, -2), 0),
+        (0, an_equity(-10, -2, day=1), 0),  # marked on another day
+    ],
+)
+def test_the_loss_of_today_is_the_worse_of_realised_and_marked(
+    realised: float, equity: Equity | None, loss: float
+) -> None:
+    state = State(realised_today=usd(realised), day=NOW_NS // DAY_NS, equity=equity)
+    assert daily_loss(state, NOW_NS) == usd(loss)
+    assert daily_loss(State(realised_today=usd(realised), day=1), NOW_NS) == 0
+
+
+@pytest.mark.parametrize(
+    ("feeds", "bps"),
+    [
+        (None, None),
+        (HEARD, 10_000),
+        (msgspec.structs.replace(HEARD, stream_lost=True), 5_000),
+        (msgspec.structs.replace(HEARD, books_ns=seconds(35)), 5_000),  # half of 10 to 60 s
+        (msgspec.structs.replace(HEARD, stream_lost=True, polls_ns=seconds(35)), 2_500),
+        (msgspec.structs.replace(HEARD, report_ns=seconds(60)), 0),
+    ],
+)
+def test_caps_are_halved_while_only_polling_tells(feeds: Feeds | None, bps: int | None) -> None:
+    rules = policy(feed_fresh_ns=seconds(10), feed_dead_ns=seconds(60))
+    assert hearing(rules, feeds) == bps
+
+
+def test_the_worst_of_an_entry_booked_on_the_other_side_holds_its_fee() -> None:
+    """Selling YES at 60 cents is buying NO at 40; the fee of a share peaks at one half."""
+    fees = market(fee_rate=50_000)
+    sale = case(side="SELL", opens=True, nets=True, market=fees, book=book(bid=60, ask=61))
+    limit = sale.limit
+    assert limit == cents(60)
+    worst = risked_by_leader(sale, shares(20))
+    assert worst == shares(20) - 20 * limit + fee_worst(fees, "SELL", limit, shares(20))
+    assert fee_worst(fees, "SELL", cents(60), shares(20)) == usd(0.24)  # at 60 cents: dearer below
+    assert fee_worst(fees, "SELL", cents(40), shares(20)) == usd(0.25)  # could trade at one half

@@ -246,3 +246,52 @@ def test_an_exit_says_the_fraction_it_follows() -> None:
     )  # fmt: skip
     _, steps = sizing.desired(FIXED, State(), intent(100, -30), deep(), shares(20))
     assert [each.rule for each in steps][:2] == ["exit", "fixed"]
+
+
+def test_every_step_of_the_arithmetic_says_its_numbers_in_their_units() -> None:
+    tiers = ((usd(10), Bps(15_000)),)
+    rules = policy(
+        sizing=Sizing(trade_usd=usd(10), tiers=tiers), trade_usd_max=usd(6),
+        categories=(Category(name="news", scale_bps=Bps(8_000)),),
+        volatility_calm=20_000, slippage_budget_bps=Bps(100), slippage_floor_bps=Bps(0),
+    )  # fmt: skip
+    seen = view(
+        of=market(category="news"), books=(book(ask=50, size=1_000, volatility=25_000), None)
+    )
+    state = State(slippage={LEADER: 10})
+    _, steps = sizing.desired(rules, state, intent(0, 100), seen, Shares(0))
+    told = [
+        (each.rule, each.outcome, each.actual, each.limit, each.unit, each.size) for each in steps
+    ]
+    assert told == [
+        ("fixed", "trim", cents(50), usd(10), "usd", shares(20)),
+        ("tier", "trim", usd(50), usd(10), "usd", shares(30)),
+        ("category_scale", "trim", 8_000, 10_000, "bps", shares(24)),
+        ("leader_added", "pass", shares(24), shares(100), "shares", shares(24)),
+        ("trade_cap", "trim", usd(12), usd(6), "usd", shares(12)),
+        ("volatility", "trim", 25_000, 20_000, "volatility", shares(9.6)),
+        ("slippage", "trim", 10, 100, "bps", shares(8.64)),
+        ("depth_share", "pass", shares(1_000), shares(1_000), "shares", shares(8.64)),
+    ]
+
+
+def test_the_arithmetic_of_a_share_or_an_edge_says_what_it_stands_on() -> None:
+    _, steps = sizing.desired(
+        PORTFOLIO, State(equity=None), intent(0, 100), deep(leader_value=None), Shares(0)
+    )
+    first = steps[0]
+    assert (first.rule, first.outcome, first.limit) == ("portfolio", "refuse", 1)
+    state = State(
+        equity=Equity(
+            collateral=usd(1_000), value=Usd(0), profit=Usd(0), peak=Usd(0), day=0,
+            day_profit=Usd(0), marked_ns=0,
+        )
+    )  # fmt: skip
+    _, steps = sizing.desired(
+        PORTFOLIO, state, intent(0, 100), deep(leader_value=usd(500)), Shares(0)
+    )
+    assert (steps[0].actual, steps[0].limit, steps[0].unit) == (usd(50), usd(500), "usd")
+    _, steps = sizing.desired(KELLY, state, intent(0, 100), deep(), Shares(0))
+    assert (steps[0].actual, steps[0].limit, steps[0].unit) == (cents(50), cents(55), "price")
+    _, steps = sizing.desired(FIXED, State(), intent(100, 30), deep(), shares(20))
+    assert steps[0].unit == "shares"
