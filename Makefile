@@ -68,6 +68,11 @@ all: check test ## check and test
 bench: $(STAMP) ## measure latency, throughput, rebuild and memory
 	@$(BIN)/python -m services.lab.bench
 
+.PHONY: mutants
+mutants: $(STAMP) ## mutate the deciding modules and count who survives (pip install mutmut first)
+	@$(BIN)/python -m mutmut run --max-children $(WORKERS)
+	@$(BIN)/python -m mutmut results | grep -c survived
+
 .PHONY: verify
 verify: $(STAMP) ## rebuild every state of what runs and compare it byte for byte
 	@$(BIN)/driftless verify

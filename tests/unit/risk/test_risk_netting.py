@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from services.risk.policy import Policy, Sizing
-from services.risk.state import UNATTRIBUTED, State, at_risk, tradable
-from shared.domain.messages import HoldingChanged, LeadersNetted
+from services.risk.state import UNATTRIBUTED, Marks, Reconsider, State, at_risk, tradable
+from shared.domain.messages import EquityMarked, HoldingChanged, LeadersNetted
 from shared.domain.units import Price
 from tests.support.risk_builders import (
+    HEARD,
     LEADER,
     NO,
     NOW_NS,
@@ -285,3 +286,13 @@ def test_only_so_many_ended_orders_are_remembered() -> None:
     assert len(state.netting) == 1_000
     assert order.id in state.netting
     assert "older 0" not in state.netting
+
+
+def test_profit_counts_both_sides_and_the_sets_between_them() -> None:
+    """40 YES are left at 49 cents; of $80.60 paid for both books 60 are sets: a dollar is lost."""
+    state, facts = anna_and_ben()
+    execute(state, approval_in(facts), at=cents(49))
+    marks = Marks(collateral=usd(900), bids={condition(): (cents(49), cents(48))})
+    (mark,) = step(state, Reconsider(now_ns=NOW_NS, views={}, feeds=HEARD, marks=marks))
+    assert isinstance(mark, EquityMarked)
+    assert (mark.value, mark.profit) == (usd(19.60), -usd(1))
