@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from services.ctl.asking import DEADLINE_S, UnansweredError, ask
-from services.ctl.asking import publish as publish
 from services.ctl.errors import CtlError, UsageError
 from services.ctl.figures import json_text
 from services.ctl.governance import regime_name

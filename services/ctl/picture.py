@@ -1,7 +1,6 @@
 """Everything a person asks of a running system at one moment, read from snapshots and views."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -74,12 +73,11 @@ class Reader:
         self,
         ledger: Ledger,
         store: Store,
-        keys: Callable[[str], Awaitable[list[str]]],
         *,
         partition: int,
         clock: Clock,
     ) -> None:
-        self._ledger, self._store, self._keys = ledger, store, keys
+        self._ledger, self._store = ledger, store
         self._partition, self._clock = partition, clock
 
     async def read(self, *, lanes: bool = True) -> Picture:
@@ -99,7 +97,7 @@ class Reader:
         )
 
     async def _feeds(self) -> tuple[FeedsView, ...]:
-        keys = await self._keys(FEEDS_PREFIX)
+        keys = await self._store.find_views(FEEDS_PREFIX)
         found = (
             [decode(data, FeedsView) for data in await self._store.read_views(keys)] if keys else []
         )

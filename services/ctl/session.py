@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import nats
@@ -69,18 +69,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     client: Client
     ledger: bus.NatsLedger
     store: RedisStore
-    redis: Any
 
     @property
     def partition(self) -> int:
         """The lane of the account: risk's, the executor's and the reconciler's."""
         return partition_of(self.config.account.wallet)
-
-    async def keys(self, prefix: str) -> list[str]:
-        """Return the store's keys that begin with a prefix, sorted."""
-        keys = self.redis.scan_iter(match=f"{prefix}*", count=500)
-        found = [key.decode() async for key in keys]
-        return sorted(found)
 
 
 @contextlib.asynccontextmanager
@@ -97,7 +90,6 @@ async def session(place: Place) -> AsyncIterator[Session]:
             client=client,
             ledger=bus.NatsLedger(client),
             store=RedisStore(store),
-            redis=store,
         )
 
 

@@ -53,7 +53,7 @@ def status(
 
 async def _status(watch: bool, config: Path | None, as_json: bool) -> int:
     async with session(find_place(config)) as at:
-        reader = Reader(at.ledger, at.store, at.keys, partition=at.partition, clock=SystemClock())
+        reader = Reader(at.ledger, at.store, partition=at.partition, clock=SystemClock())
         names = await names_of(at)
         picture = await reader.read()
         if not watch:

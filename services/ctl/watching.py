@@ -106,9 +106,7 @@ class _Course:
             self._names, minutes=plan.minutes, speed=plan.speed, attribution=plan.attribution
         )
         self._clock = SystemClock()
-        self._reader = Reader(
-            at.ledger, at.store, at.keys, partition=at.partition, clock=self._clock
-        )
+        self._reader = Reader(at.ledger, at.store, partition=at.partition, clock=self._clock)
         self._began_ns = self._clock.monotonic_ns()
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}

@@ -94,7 +94,7 @@ async def read_log(ledger: Ledger) -> Log:
 async def names_of(at: Session) -> Names:
     """Return what the configuration and the views call wallets and markets."""
     names = Names({leader.wallet: leader.name for leader in at.config.leaders if leader.name})
-    keys = await at.keys(market_key_prefix())
+    keys = await at.store.find_views(market_key_prefix())
     for data in await at.store.read_views(keys) if keys else ():
         market = decode(data, Market)
         if market is not None:

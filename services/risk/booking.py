@@ -55,19 +55,11 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal[0, 1]
     side: Side
     size: Shares
-    price: Price
-    notional: Usd | None = None  # None: of size and price, rounded against us
+    dollars: Usd  # that change hands, fee apart
     fee: Usd = Usd(0)
     order: OrderHash | None = None
     approval: str = ""
     crossed: Shares = Shares(0)  # change of the sets leaders hold against each other
-
-    @property
-    def dollars(self) -> Usd:
-        if self.notional is not None:
-            return self.notional
-        rounded = cost_up if self.side == "BUY" else proceeds_down
-        return rounded(self.price, self.size)
 
 
 def trade_of(state: State, fill: Fill, sign: Literal[1, -1] = 1) -> Trade:
@@ -82,13 +74,13 @@ def trade_of(state: State, fill: Fill, sign: Literal[1, -1] = 1) -> Trade:
     nets = reservation.nets if reservation else state.netting.get(fill.approval)
     sold = fill.side == "SELL"
     crossed = fill.size if sold else -fill.size
+    dollars = (proceeds_down if sold else cost_up)(fill.price, fill.size)
     if nets is None or state.crossed.get(fill.condition, 0) + sign * crossed < 0:
         return Trade(
             cause=fill, leader=fill.leader, token=fill.token, outcome=fill.outcome,
-            side=fill.side, size=fill.size, price=fill.price, fee=fill.fee, order=fill.order,
+            side=fill.side, size=fill.size, dollars=dollars, fee=fill.fee, order=fill.order,
             approval=fill.approval,
         )  # fmt: skip
-    dollars = (proceeds_down if sold else cost_up)(fill.price, fill.size)
     return Trade(
         cause=fill,
         leader=fill.leader,
@@ -96,8 +88,7 @@ def trade_of(state: State, fill: Fill, sign: Literal[1, -1] = 1) -> Trade:
         outcome=0 if fill.outcome == 1 else 1,
         side="BUY" if sold else "SELL",
         size=fill.size,
-        price=Price(MICRO - fill.price),
-        notional=Usd(fill.size - dollars),
+        dollars=Usd(fill.size - dollars),
         fee=fill.fee,
         order=fill.order,
         approval=fill.approval,

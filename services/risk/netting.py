@@ -1,11 +1,10 @@
 """Leaders who want opposite things of one market trade with each other, not with the venue."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from services.risk.booking import Trade, move
-from services.risk.caps import Case
 from services.risk.cases import Step, case_of, step_towards
 from services.risk.policy import Policy
 from services.risk.rules import WORTH, review
@@ -13,7 +12,15 @@ from services.risk.state import State, Target, View, gap, held_of
 from shared.domain.ids import Wallet, content_id
 from shared.domain.market import SIZE_STEP, Market
 from shared.domain.messages import Fact, HoldingChanged, LeadersNetted, Verdict
-from shared.domain.units import MICRO, ZERO_SHARES, Price, Shares, Usd, floor_to, proceeds_down
+from shared.domain.units import ZERO_SHARES, Shares, Usd, floor_to, proceeds_down
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One leader in a trade with another."""
+
+    leader: Wallet
+    exits: bool  # gives up what he has; else takes what he wants
+    allowed: Shares
 
 
 def between_leaders(
@@ -30,12 +37,9 @@ def between_leaders(
     price = book.mid if book else None
     if other is None or price is None or view.market is None:
         return []
-    exits = {
-        each.leader
-        for each in (target, other)
-        if not step_towards(state, each, gap(state, each), view).opens
-    }
-    size = min(_allowed(policy, state, each, view, now_ns) for each in (target, other))
+    sides = [_side(policy, state, each, view, now_ns) for each in (target, other)]
+    size = min(side.allowed for side in sides)
+    exits = {side.leader for side in sides if side.exits}
     if len(exits) == 2:  # what they end are sets that they hold against each other
         size = Shares(min(size, state.crossed.get(target.condition, 0)))
     size = Shares(floor_to(size, SIZE_STEP))  # finer shares could never be sold
@@ -70,41 +74,32 @@ def _opposite(policy: Policy, state: State, target: Target, now_ns: int) -> Targ
     return max(found, key=lambda sized: (sized[0], sized[1].leader))[1] if found else None
 
 
-def _allowed(policy: Policy, state: State, target: Target, view: View, now_ns: int) -> Shares:
-    """Return how much of its gap a target may close by a trade that ends at one outcome."""
-    step = step_towards(state, target, gap(state, target), view)
-    if step.opens and now_ns > target.expires_ns:
-        return Shares(0)
-    if step.opens:
-        entry = msgspec.structs.replace(step, **_entry(state, target))
-        case = case_of(policy, state, target, view, entry, now_ns)
-    else:  # nothing is sold, so what others hold against it does not bound it
-        exit_, own = _exit(state, target)
-        case = case_of(policy, state, target, view, exit_, now_ns)
-        if isinstance(case, Case):
-            case = msgspec.structs.replace(case, available=own)
-    if isinstance(case, Verdict):
-        return Shares(0)
-    case, verdicts = review(case, WORTH)
-    return Shares(0) if verdicts[-1].outcome == "refuse" else case.size
-
-
-def _entry(state: State, target: Target) -> dict[str, Any]:
+def _side(policy: Policy, state: State, target: Target, view: View, now_ns: int) -> Side:
+    """Return what a target would do in a trade between leaders, and how much of it it may."""
     open_gap = gap(state, target)
-    return {
-        "outcome": 0 if open_gap > 0 else 1,
-        "side": "BUY",
-        "size": Shares(abs(open_gap)),
-        "nets": False,
-    }
-
-
-def _exit(state: State, target: Target) -> tuple[Step, Shares]:
-    open_gap = gap(state, target)
+    exits = not step_towards(state, target, open_gap, view).opens
+    refused = Side(leader=target.leader, exits=exits, allowed=ZERO_SHARES)
+    if not exits and now_ns > target.expires_ns:
+        return refused
+    wanted: Literal[0, 1] = 0 if open_gap > 0 else 1
     against: Literal[0, 1] = 1 if open_gap > 0 else 0
     own = max(ZERO_SHARES, held_of(state, target.leader, target.condition).of(against).shares)
-    size = Shares(min(abs(open_gap), own))
-    return Step(outcome=against, side="SELL", size=size, opens=False, nets=False), own
+    step = Step(
+        outcome=against if exits else wanted,
+        side="SELL" if exits else "BUY",
+        size=Shares(min(abs(open_gap), own) if exits else abs(open_gap)),
+        opens=not exits,
+        nets=False,
+    )
+    case = case_of(policy, state, target, view, step, now_ns)
+    if isinstance(case, Verdict):
+        return refused
+    if exits:  # nothing is sold, so what others hold against it does not bound it
+        case = msgspec.structs.replace(case, available=own)
+    case, verdicts = review(case, WORTH)
+    if verdicts[-1].outcome == "refuse":
+        return refused
+    return msgspec.structs.replace(refused, allowed=case.size)
 
 
 def _moved(
@@ -114,10 +109,7 @@ def _moved(
     changes: list[HoldingChanged] = []
     yes_dollars = proceeds_down(fact.yes_price, fact.shares)  # what one pays the other gets
     bought = sold = Shares(0)  # of YES: what one bought more than the other sold is held as sets
-    for leader, outcome, price in (
-        (fact.more, 0, fact.yes_price),
-        (fact.less, 1, Price(MICRO - fact.yes_price)),
-    ):
+    for leader, outcome in ((fact.more, 0), (fact.less, 1)):
         sells = leader in exits
         trade = Trade(
             cause=fact,
@@ -126,8 +118,7 @@ def _moved(
             outcome=1 - outcome if sells else outcome,  # type: ignore[arg-type]
             side="SELL" if sells else "BUY",
             size=fact.shares,
-            price=Price(MICRO - price) if sells else price,
-            notional=yes_dollars if (outcome == 1) == sells else Usd(fact.shares - yes_dollars),
+            dollars=yes_dollars if (outcome == 1) == sells else Usd(fact.shares - yes_dollars),
         )
         if trade.outcome == 0 and trade.side == "BUY":
             bought = fact.shares

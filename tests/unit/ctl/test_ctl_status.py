@@ -42,10 +42,7 @@ async def said(ledger: MemoryLedger, lane: Lane, number: int) -> int:
 
 
 async def read(ledger: MemoryLedger, store: MemoryStore) -> Picture:
-    async def keys(prefix: str) -> list[str]:
-        return sorted(key for key in store.views if key.startswith(prefix))
-
-    return await Reader(ledger, store, keys, partition=5, clock=CLOCK).read()
+    return await Reader(ledger, store, partition=5, clock=CLOCK).read()
 
 
 async def test_an_empty_system_has_a_picture() -> None:
