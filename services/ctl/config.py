@@ -14,6 +14,7 @@ from services.ctl.errors import FINDING
 from services.ctl.figures import json_text, short
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.session import Place, find_place
+from shared.domain.changes import Change, difference
 from shared.runtime.config import (
     ADDRESSES,
     COLLECTOR,
@@ -27,7 +28,7 @@ from shared.runtime.config import (
 )
 from shared.runtime.presets import PRESETS, with_preset
 from shared.runtime.sections import Section, build
-from shared.runtime.settings import Change, difference, lines
+from shared.runtime.settings import lines
 
 _STEP: Final = re.compile(r"(\w+)(?:\[(\d+)\])?")
 _EMPTY: Final = "-"

@@ -16,12 +16,13 @@ from services.ctl.errors import CtlError, UsageError
 from services.ctl.figures import Names, json_text, short
 from services.ctl.options import JsonOption, console
 from services.ctl.session import USER, Place, find_place, session
+from shared.domain.changes import Change, difference
 from shared.domain.ids import Wallet, content_id
 from shared.domain.messages import CommandRefused, ConfigChanged, ReloadConfig
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.config import Config
 from shared.runtime.ports import Ledger
-from shared.runtime.settings import Change, difference, encode, flat
+from shared.runtime.settings import encode, flat
 
 # What is read while a service runs; everything else is read once, when it starts.
 _AT_ONCE: Final = re.compile(r"(risk|aggregator)\..+|leaders\.[^.]+\..+")

@@ -5,19 +5,18 @@ from typing import Final
 
 import msgspec
 
+from services.lab.fills import closed, filled
 from services.risk import core
 from services.risk.policy import Policy
 from services.risk.settings import policy_from
 from services.risk.state import Feeds, Marks, Reconsider, Review, State, View
 from shared.domain.book import Book, Level
-from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet, content_id
+from shared.domain.ids import ConditionId, TokenId, Wallet, content_id
 from shared.domain.market import Market
 from shared.domain.messages import (
     Fact,
     IntentFormed,
     OrderApproved,
-    OrderClosed,
-    OrderFilled,
 )
 from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, Shares, Usd
 from shared.domain.views import AccountView
@@ -71,8 +70,9 @@ def _copy(rules: Policy, state: State, number: int) -> None:
     """Let one leader's entry be copied and filled whole."""
     facts = _say(rules, state, Review(intent=_intent(number, "entry"), view=_view(number)))
     (order,) = [fact for fact in facts if isinstance(fact, OrderApproved)]
-    _say(rules, state, _filled(order))
-    _say(rules, state, _closed(order))
+    price = order.quote.average or order.limit
+    _say(rules, state, filled(order, order.size, price, fee=Usd(0), now_ns=_NOW_NS))
+    _say(rules, state, closed(order, order.size, now_ns=_NOW_NS))
 
 
 def _say(rules: Policy, state: State, message: object) -> list[Fact]:
@@ -154,43 +154,3 @@ def _intent(number: int, name: str) -> IntentFormed:
         venue_ns=_NOW_NS - 500 * NS_PER_MS,
         closed_by="quiet",
     )
-
-
-def _filled(order: OrderApproved) -> OrderFilled:
-    return OrderFilled(
-        id=content_id("order_filled", order.id),
-        cause=order.id,
-        root=order.root,
-        ts_ns=_NOW_NS,
-        order=_hash(order),
-        approval=order.id,
-        leader=order.leader,
-        condition=order.condition,
-        token=order.token,
-        outcome=order.market.outcome_of(order.token),
-        trade=order.id,
-        side=order.side,
-        price=order.quote.average or order.limit,
-        size=order.size,
-        fee=Usd(0),
-        settlement="CONFIRMED",
-        venue_ns=_NOW_NS,
-    )
-
-
-def _closed(order: OrderApproved) -> OrderClosed:
-    return OrderClosed(
-        id=content_id("order_closed", order.id),
-        cause=order.id,
-        root=order.root,
-        ts_ns=_NOW_NS,
-        order=_hash(order),
-        approval=order.id,
-        token=order.token,
-        filled=order.size,
-        reason="filled",
-    )
-
-
-def _hash(order: OrderApproved) -> OrderHash:
-    return OrderHash("0x" + content_id("order", order.id) * 2)

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import msgspec
 
+from services.lab.fills import closed, filled
 from services.risk import core
 from services.risk.policy import Policy
 from services.risk.state import Feeds, Reconsider, Review, State, View, due
 from shared.domain.book import Book, Level, walk
-from shared.domain.ids import ConditionId, OrderHash, Wallet, content_id
+from shared.domain.ids import ConditionId, Wallet
 from shared.domain.market import Market, fee_up
 from shared.domain.messages import (
     EquityMarked,
@@ -27,8 +28,6 @@ from shared.domain.messages import (
     HoldingChanged,
     IntentFormed,
     OrderApproved,
-    OrderClosed,
-    OrderFilled,
     OrderRefused,
     Quote,
     ReduceOnly,
@@ -176,7 +175,6 @@ class _Run:
         self._last: dict[ConditionId, Seen] = {}
         self._lines: defaultdict[Wallet, Line] = defaultdict(Line)
         self._outcome = Outcome(leaders=self._lines, choices={})
-        self._serial = 0
 
     def tell(self, message: Any, now_ns: int) -> list[Fact]:
         facts = core.decide(self._policy, self._state, message, now_ns)
@@ -237,10 +235,10 @@ class _Run:
         book = view.books[outcome]
         assert book is not None
         taken = walk(book, approved.side, approved.size, approved.limit)
-        self._serial += 1
         line.orders += 1
         if taken.filled and taken.average:
-            fill = _filled(approved, taken.filled, taken.average, self._serial, now_ns)
+            fee = fee_up(approved.market, taken.average, taken.filled)
+            fill = filled(approved, taken.filled, taken.average, fee=fee, now_ns=now_ns)
             dollars = (cost_up if fill.side == "BUY" else proceeds_down)(fill.price, fill.size)
             if fill.side == "BUY":
                 line.bought = Usd(line.bought + dollars)
@@ -248,7 +246,7 @@ class _Run:
                 line.sold = Usd(line.sold + dollars)
             line.fees = Usd(line.fees + fill.fee)
             self.tell(fill, now_ns)
-        self.tell(_closed(approved, taken.filled, self._serial, now_ns), now_ns)
+        self.tell(closed(approved, taken.filled, now_ns=now_ns), now_ns)
         return taken.filled > 0
 
     def ended(self) -> Outcome:
@@ -299,45 +297,3 @@ def _one(price: Price | None) -> tuple[Level, ...]:
 
 def _mirror(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     return tuple((Price(MICRO - price), size) for price, size in levels)
-
-
-def _filled(
-    approved: OrderApproved, size: Shares, price: Price, serial: int, now_ns: int
-) -> OrderFilled:
-    return OrderFilled(
-        id=content_id("what_if_fill", serial),
-        cause=approved.id,
-        root=approved.root,
-        ts_ns=now_ns,
-        order=_order(serial),
-        approval=approved.id,
-        leader=approved.leader,
-        condition=approved.condition,
-        token=approved.token,
-        outcome=approved.market.outcome_of(approved.token),
-        trade=str(serial),
-        side=approved.side,
-        price=price,
-        size=size,
-        fee=fee_up(approved.market, price, size),
-        settlement="CONFIRMED",
-        venue_ns=now_ns,
-    )
-
-
-def _closed(approved: OrderApproved, filled: Shares, serial: int, now_ns: int) -> OrderClosed:
-    return OrderClosed(
-        id=content_id("what_if_closed", serial),
-        cause=approved.id,
-        root=approved.root,
-        ts_ns=now_ns,
-        order=_order(serial),
-        approval=approved.id,
-        token=approved.token,
-        filled=filled,
-        reason="filled" if filled == approved.size else "killed",
-    )
-
-
-def _order(serial: int) -> OrderHash:
-    return OrderHash(f"0x{serial:064x}")

@@ -2,6 +2,7 @@
 
 from services.risk.policy import Policy
 from services.risk.state import Settings, State, held_of
+from shared.domain.changes import difference
 from shared.domain.ids import content_id
 from shared.domain.messages import (
     CommandRefused,
@@ -91,12 +92,7 @@ def reloaded(state: State, settings: Settings) -> list[Fact]:
                 reason=settings.error,
             )
         ]
-    before, after = state.settings, settings.values
-    changes = tuple(
-        (key, before.get(key, ""), after.get(key, ""))
-        for key in sorted({*before, *after})
-        if before.get(key, "") != after.get(key, "")
-    )
+    changes = difference(state.settings, settings.values)
     asked = settings.actor != "start"
     if not changes and not asked:
         return []

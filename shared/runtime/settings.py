@@ -1,6 +1,5 @@
 """Settings as they travel and as they are compared: whole, key by key, as a person writes them."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +10,6 @@ from shared.runtime.sections import ConfigError, FieldError, Section, is_money
 
 # Addresses and the account are not here: they decide nothing, or everything.
 _DECIDING: Final = ("ingester", "aggregator", "risk", "executor", "reconciler")
-Change = tuple[str, str, str]  # key, before, after; "" where there was none
 
 
 def encode(config: Config) -> str:
@@ -42,15 +40,6 @@ def flat(config: Config) -> dict[str, str]:
     for leader in config.leaders:
         found |= lines(f"leaders.{leader.wallet}", leader)
     return {key: value for key, value in found.items() if value}
-
-
-def difference(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
-    """Return what changed, by key."""
-    return tuple(
-        (key, before.get(key, ""), after.get(key, ""))
-        for key in sorted({*before, *after})
-        if before.get(key, "") != after.get(key, "")
-    )
 
 
 def lines(path: str, section: Section) -> dict[str, str]:

@@ -22,12 +22,13 @@ from services.ctl.reload import (
     tell_before,
 )
 from services.ctl.rundir import Run, record
+from shared.domain.changes import difference
 from shared.domain.messages import Batch, ConfigChanged, FeedChanged, ReloadConfig
 from shared.domain.units import Usd
 from shared.runtime.clock import ManualClock
 from shared.runtime.config import Config, LeaderConfig, config_hash
 from shared.runtime.memory import MemoryLedger
-from shared.runtime.settings import decode_config, difference, flat
+from shared.runtime.settings import decode_config, flat
 from tests.unit.ctl.ctl_facts import LEADER
 from tests.unit.ctl.test_ctl_commands import CONFIG, RISK_LANE, STRANGER, head, refused, risk
 from tests.unit.ctl.test_ctl_show import page_of

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.changes import difference
 from shared.domain.ids import Wallet
 from shared.domain.units import Bps, Price, Usd
 from shared.runtime.config import (
@@ -21,7 +22,7 @@ from shared.runtime.config import (
     VenueConfig,
     load,
 )
-from shared.runtime.settings import decode_config, difference, encode, flat
+from shared.runtime.settings import decode_config, encode, flat
 
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "config"
 OURS = Wallet("0x" + "ab" * 20)
