@@ -3,11 +3,15 @@
 import random
 from functools import partial
 
+from services.ingester.activity import ActivityHub
 from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.leaders import Observatory, Rereads
+from services.ingester.letters import DeadLetters
+from services.ingester.report import FeedReport
 from services.ingester.resolutions import Resolutions
-from services.ingester.shell import ActivityHub, DeadLetters, FeedReport, Shell, World
+from services.ingester.shell import Shell
+from services.ingester.world import World
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
 from shared.runtime.runner import Service
@@ -29,7 +33,9 @@ def build(context: Context) -> Built[State]:
     observatory = Observatory(venue, context.store, every_s=settings.leader_snapshot_s)
     rereads = Rereads(context.client, dead.bury)
     world = World(hub, books, venue, dead, leaders, settings, observatory, rereads, resolutions)
-    report = FeedReport(world, context.store, clock, context.instance)
+    report = FeedReport(
+        hub, books, dead, store=context.store, clock=clock, instance=context.instance
+    )
     service = Service(
         name="ingester",
         state=State,

@@ -80,12 +80,18 @@ class ActivityRead(Message, frozen=True, kw_only=True, tag="activity_read"):
 
 
 class FeedChanged(Message, frozen=True, kw_only=True, tag="feed_changed"):
-    """A feed connected, went silent, left a gap, or was resynced."""
+    """A feed connected, was lost, fell silent, may have left a gap, or a gap was filled.
+
+    One trouble is told in steps: silent or lost, connected again, gap, resynced.
+    """
 
     feed: str
     state: Literal["connected", "lost", "silent", "gap", "resynced"]
     detail: str = ""
-    duration_ms: int = 0
+    duration_ms: int = 0  # of what ended: of the silence until it was noticed, of the loss, the gap
+    from_ns: int = 0  # gap, resynced: nothing before this can be missing
+    rows: int = 0  # resynced: how many rows only the second source had
+    leader: Wallet | None = None  # where it concerns one alone
 
 
 class MarketResolved(Message, frozen=True, kw_only=True, tag="market_resolved"):

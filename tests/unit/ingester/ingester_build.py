@@ -11,11 +11,14 @@ from typing import Any, cast
 import httpx
 from nats.aio.client import Client
 
+from services.ingester.activity import ActivityHub
 from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.leaders import Observatory, Rereads
+from services.ingester.letters import DeadLetters
 from services.ingester.resolutions import Pace, Resolutions
-from services.ingester.shell import ActivityHub, DeadLetters, Shell, World
+from services.ingester.shell import Shell
+from services.ingester.world import World
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import Running, running
 from shared.domain.ids import Wallet, partition_of
