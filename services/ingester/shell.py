@@ -13,6 +13,7 @@ from services.ingester.resolutions import Watched
 from services.ingester.world import World
 from shared.domain.ids import partition_of
 from shared.domain.messages import Fact, LeaderActed, LeaderFilled
+from shared.domain.units import NS_PER_S
 from shared.polymarket.errors import VenueError
 from shared.runtime.logs import log
 from shared.runtime.ports import Lane
@@ -41,6 +42,7 @@ class Shell(QuietShell[State]):
         lane.spawn(self._live())
 
     def recorded(self, state: State, facts: Sequence[Fact]) -> None:
+        self._hub.recorded(self._lane_id.partition, facts)
         for fact in facts:
             if isinstance(fact, LeaderFilled | LeaderActed):
                 self._books.want(fact.condition)
@@ -51,11 +53,14 @@ class Shell(QuietShell[State]):
         """Take what the process hears for as long as the lane is ours, and read its leaders."""
         partition = self._lane_id.partition
         watched = Watched(self._state, self._lane)
+        known = [leader.through_s for leader in self._state.leaders.values()]
+        through_ns = min(known, default=0) * NS_PER_S
         with (
             _present(self._hub.lanes, partition, self._lane),
             _present(self._resolutions.lanes, partition, watched),
             _present(self._rereads.lanes, partition, self._snapshots),
             self._hub.reading(self._leaders),
+            self._hub.guarding(partition, through_ns=through_ns),
         ):
             if not self._leaders:
                 await asyncio.Event().wait()
