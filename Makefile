@@ -73,6 +73,13 @@ mutants: $(STAMP) ## mutate the deciding modules and count who survives (pip ins
 	@$(BIN)/python -m mutmut run --max-children $(WORKERS)
 	@$(BIN)/python -m mutmut results | grep -c survived
 
+TARGET ?= activity stream
+RUNS ?= 100000
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## fuzz a reader by coverage: make fuzz TARGET="user stream" (pip install atheris first)
+	@$(BIN)/python -m tests.fuzz.atheris_run "$(TARGET)" -runs=$(RUNS)
+
 .PHONY: verify
 verify: $(STAMP) ## rebuild every state of what runs and compare it byte for byte
 	@$(BIN)/driftless verify
