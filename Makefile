@@ -68,6 +68,10 @@ all: check test ## check and test
 bench: $(STAMP) ## measure latency, throughput, rebuild and memory
 	@$(BIN)/python -m services.lab.bench
 
+.PHONY: chaos-feeds
+chaos-feeds: $(STAMP) ## break every feed at random, kill ingesters, compare: [MINUTES=3] [SEED=1]
+	@$(BIN)/python -m services.lab.chaos_feeds --minutes $(MINUTES) --seed $(SEED)
+
 .PHONY: mutants
 mutants: $(STAMP) ## mutate the deciding modules and count who survives (pip install mutmut first)
 	@$(BIN)/python -m mutmut run --max-children $(WORKERS)
