@@ -59,7 +59,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now = 0.0  # small numbers: a double must tell microseconds apart
         self._listening: dict[int, Callable[[], asyncio.BaseProtocol]] = {}
         self._ports = 20_000
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # stands for all: never read
+        self._socket = socket.socket(
+            socket.AF_INET, socket.SOCK_DGRAM
+        )  # stands for all: never read
 
     def time(self) -> float:
         return self._now
@@ -131,6 +133,7 @@ class _Transport(asyncio.Transport):
         self._loop = loop
         self._closing = self._gone = self._paused = False
         self._inbox: deque[bytes | None] = deque()  # None: the other end has closed
+        self._on_the_way: deque[bytes | None] = deque()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
@@ -140,7 +143,15 @@ class _Transport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         if not self._closing and data:
-            self._loop.call_later(LATENCY_S, self.peer.deliver, bytes(data))
+            self._send(bytes(data))
+
+    def _send(self, data: bytes | None) -> None:
+        """Put bytes on the way; timers of one moment have no order, so the way is a queue."""
+        self._on_the_way.append(data)
+        self._loop.call_later(LATENCY_S, self._arrive)
+
+    def _arrive(self) -> None:
+        self.peer.deliver(self._on_the_way.popleft())
 
     def deliver(self, data: bytes | None) -> None:
         if self._gone:
@@ -165,7 +176,7 @@ class _Transport(asyncio.Transport):
     def close(self) -> None:
         if not self._closing:
             self._closing = True
-            self._loop.call_later(LATENCY_S, self.peer.deliver, None)
+            self._send(None)
             self._lose(None)
 
     def abort(self) -> None:
