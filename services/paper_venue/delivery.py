@@ -137,7 +137,7 @@ class Delivery:
         self._release_due(now_ns)
         for peer in peers:
             fate = PLAIN
-            if not self.rules.idle:
+            if not self.rules.quiet(self._frames):
                 fate = fate_of(self.rules, peer.place(tokens, wallets), now_ns, self._frames)
             if fate is PLAIN and not peer.held and peer.not_before_ns <= now_ns:
                 peer.send(text)

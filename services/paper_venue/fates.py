@@ -46,9 +46,9 @@ PLAIN: Final = Fate()
 LOST: Final = Fate(lost=True)
 
 
-def fate_of(rules: Rules, place: Place, now_ns: int, frame: int = -1) -> Fate:
+def fate_of(rules: Rules, place: Place, now_ns: int, frame: int | None = None) -> Fate:
     """Return what becomes of a frame; what is lost spends no other rule."""
-    if rules.idle:
+    if rules.quiet(frame):
         return PLAIN
     if rules.struck("silent", place, now_ns):
         return LOST

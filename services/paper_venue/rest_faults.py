@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from services.paper_venue.connections import hang_up, until_gone
+from services.paper_venue.connections import hang_up, reset, until_gone
 from services.paper_venue.fates import AFTERWARDS, INSTEAD, answer_of, shortened
 from services.paper_venue.http import SHELL, Handler, refusal, shell_of
 from services.paper_venue.kinds import Kind, SocketKind
@@ -72,12 +72,10 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path.startswith("/admin"):
         return await handler(request)
     shell, place = request.app[SHELL], place_of(request)
-    if shell.rules.idle:
-        response = await handler(request)
-    else:
-        response = await _faulty(request, handler, shell, place)
-    if _is_plain(response) and request.method == "GET" and response.status == 200:
-        request.app[ANSWERS].keep(_key(request), _body(response))
+    if not shell.rules.idle:
+        return await _faulty(request, handler, shell, place)
+    response = await handler(request)
+    _remember(request, response)
     return response
 
 
@@ -90,10 +88,13 @@ async def _faulty(
     instead = await _instead(request, shell, place)
     if instead is not None:
         return instead
+    read = _misread(request, shell, place)
     try:
-        response = await handler(_misread(request, shell, place))
+        response = await handler(read)
     except Refused as refused:
         response = refusal(refused.text, refused.status)
+    if read is request:
+        _remember(request, response)
     return response if place.socket else await _afterwards(request, response, shell, place)
 
 
@@ -102,7 +103,7 @@ async def _instead(request: web.Request, shell: Shell, place: Place) -> web.Resp
     rules, now_ns = shell.rules, shell.now_ns()
     if place.socket and (refuse := rules.fire("refuse", place, now_ns)):
         if refuse.rule.status == 0:
-            hang_up(request)
+            return reset(request)
         return web.Response(status=refuse.rule.status)
     armed = _first(rules, INSTEAD, place, now_ns)
     if armed is None:
@@ -111,9 +112,9 @@ async def _instead(request: web.Request, shell: Shell, place: Place) -> web.Resp
             return web.Response(body=last, content_type="application/json")
         return None
     if armed.rule.kind == "drop_before":
-        hang_up(request)
+        return hang_up(request)
     if armed.rule.kind == "hang_before":
-        await _hang(request)
+        return await _hang(request)
     told = answer_of(armed, now_ns)
     return web.Response(
         body=told.body, status=told.status, headers=told.headers, content_type=told.content_type
@@ -142,9 +143,9 @@ async def _afterwards(
         return _shortened(response, shell, place)
     match armed.rule.kind:
         case "drop_after":
-            hang_up(request)
+            return hang_up(request)
         case "hang_after":
-            await _hang(request)
+            return await _hang(request)
         case "delayed_answer":
             await asyncio.sleep(armed.rule.ms * NS_PER_MS / NS_PER_S)
         case _:
@@ -173,9 +174,14 @@ def _first(rules: Rules, kinds: tuple[Kind, ...], place: Place, now_ns: int) -> 
     return None
 
 
-async def _hang(request: web.Request) -> None:
+async def _hang(request: web.Request) -> web.Response:
     await until_gone(request)
-    raise ConnectionResetError("the client gave up")
+    return hang_up(request)
+
+
+def _remember(request: web.Request, response: web.StreamResponse) -> None:
+    if _is_plain(response) and request.method == "GET" and response.status == 200:
+        request.app[ANSWERS].keep(_key(request), _body(response))
 
 
 def _key(request: web.Request) -> str:

@@ -167,7 +167,8 @@ class Rules:
         self._live: dict[Kind, list[Armed]] = {}
         self._over: deque[int] = deque()
         self._standing: Counter[Kind] = Counter()
-        self._frame, self._shared = -1, dict[int, bool]()  # the frame's draws for all its sockets
+        self._frame: int | None = None
+        self._shared: dict[int, bool] = {}  # the frame's draws for all its sockets
         self.firings: deque[Firing] = deque(maxlen=FIRINGS_KEPT)
         self.fired = 0  # since the start, also those no longer kept
 
@@ -175,6 +176,10 @@ class Rules:
     def idle(self) -> bool:
         """Tell that nothing is waiting or in force."""
         return not self._waiting and not self._live
+
+    def quiet(self, frame: int | None = None) -> bool:
+        """Tell that a frame meets no rule, not even a draw made for it on another socket."""
+        return self.idle and (frame is None or frame != self._frame)
 
     def add(self, rules: Iterable[Rule], now_ns: int) -> list[int]:
         """Take rules and return their ids; those of a known name replace it."""
@@ -247,12 +252,12 @@ class Rules:
                 self.finish(armed)
         return list(self._live.get(kind, ()))
 
-    def fire(self, kind: Kind, place: Place, now_ns: int, frame: int = -1) -> Armed | None:
+    def fire(self, kind: Kind, place: Place, now_ns: int, frame: int | None = None) -> Armed | None:
         """Give the rules of a kind this chance; returns the first that takes it.
 
         ``frame`` numbers what goes to many sockets: a rule ``together`` draws once for it.
         """
-        if frame != self._frame:
+        if frame is None or frame != self._frame:
             self._frame, self._shared = frame, {}
         for number, struck in self._shared.items():
             known = self._armed.get(number)

@@ -54,17 +54,14 @@ def _step(kind: Kind, at_ms: int, room_ms: int, random: Random, *, own: bool) ->
     """Draw one fault whose last effect is over within the room left."""
     step: Told = {"at_s": at_ms / 1_000, "kind": kind, **_where(kind, random, own=own)}
     step.update(_DRAWS[kind](random) if kind in _DRAWS else {})
-    wait_ms = min(_whole(step.get("ms", 0)), room_ms // 2)
+    wait_ms = step.get("ms", KINDS[kind].told.get("ms", 0))
+    assert isinstance(wait_ms, int)
+    wait_ms = min(wait_ms, room_ms // 2)
     if wait_ms:
         step["ms"] = wait_ms
     if kind not in _MOMENTARY:
         step["for_s"] = min(random.randint(*DURATION_MS), room_ms - wait_ms) / 1_000
     return step
-
-
-def _whole(value: object) -> int:
-    assert isinstance(value, int)
-    return value
 
 
 def _kinds(storm: Storm) -> list[Kind]:
