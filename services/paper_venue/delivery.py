@@ -93,6 +93,7 @@ class Delivery:
     def __init__(self, rules: Rules, now_ns: Callable[[], int]) -> None:
         self.rules = rules
         self.now_ns = now_ns
+        self.wake: Callable[[int], None] = lambda now_ns: None  # told when something was held
         self.peers: dict[int, Peer] = {}
         self._joined = 0
         self._frames = 0
@@ -154,6 +155,7 @@ class Delivery:
         heapq.heappush(self._waiting, (due_ns, self._frames, held))
         if later:
             peer.held.append(held)
+        self.wake(self.now_ns())
 
     def tend(self, now_ns: int) -> None:
         """Send what is due, and end the connections that are to end."""

@@ -209,12 +209,17 @@ class Rules:
 
     def remove(self, rule_id: int | None = None) -> int:
         """Forget one rule or all of them; returns how many."""
-        gone = list(self._armed) if rule_id is None else [rule_id] * (rule_id in self._armed)
-        for each in gone:
-            self.finish(self._armed[each])
-            self._over.remove(each)
-            del self._armed[each]
-        return len(gone)
+        if rule_id is None:
+            gone = len(self._armed)
+            for kept in (self._armed, self._waiting, self._live, self._over, self._standing):
+                kept.clear()
+            return gone
+        armed = self._armed.pop(rule_id, None)
+        if armed is None:
+            return 0
+        self.finish(armed)
+        self._over.remove(rule_id)
+        return 1
 
     def end(self, name: str) -> None:
         """End the rule of a name, where one stands."""
@@ -318,7 +323,7 @@ class Rules:
                 del self._live[kind]
         self._over.append(armed.id)
         if len(self._over) > ENDED_KEPT:
-            del self._armed[self._over.popleft()]
+            self._armed.pop(self._over.popleft(), None)
 
 
 def _ns(seconds: float) -> int:

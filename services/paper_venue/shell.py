@@ -39,6 +39,7 @@ class Shell:
         self.now_ns = now_ns
         self.rules = Rules(venue.config.seed)
         self.hub = Hub(venue, self.rules, now_ns)
+        self.hub.delivery.wake = self._set_alarm
         venue.trouble = partial(trouble, self.rules)
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}

@@ -177,6 +177,9 @@ def test_everything_kept_is_bounded() -> None:
         built.add([once], T0)
         built.fire("drop", MARKET, T0)
     assert len(built.listed()) == ENDED_KEPT
+    last = built.add([once, once], T0)
+    assert [built.remove(each) for each in last] == [1, 1]
+    assert built.idle or built.fire("drop", MARKET, T0) is None
     endless = rules({"kind": "drop"})
     for _ in range(FIRINGS_KEPT + 5):
         endless.fire("drop", MARKET, T0)

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from venue_bench import LEADER, SUBSCRIBE, Bench, frame, subscribe
+from venue_bench import BOOK, LEADER, SUBSCRIBE, Bench, Clock, frame, subscribe
 
+from services.paper_venue.config import VenueConfig
 from services.paper_venue.delivery import GARBAGE
+from services.paper_venue.server import running
 from services.paper_venue.signing import credentials_for
 from tests.support.eventually import eventually
 
@@ -76,6 +78,25 @@ async def test_a_closing_waits_for_its_time(bench: Bench) -> None:
         await pongs(socket)
         await bench.pass_ms(1)
         assert (await socket.receive(timeout=5)).type in GONE
+
+
+async def test_what_is_due_happens_without_anybody_asking() -> None:
+    """By the real clock: no request comes that would make the venue look."""
+    async with running(VenueConfig()) as venue, aiohttp.ClientSession() as session:
+        bench = Bench(venue.url, Clock(), session)
+        market = await bench.admin("market", **BOOK)
+        bench.condition, bench.tokens = market["condition"], market["tokens"]
+        async with watching(bench) as socket:
+            await bench.rule("delay", count=1, ms=20)
+            await bench.move(1)
+            assert await size(socket) == "1"
+            await bench.rule("late_dump", ms=20)
+            again = {"operation": "subscribe", "assets_ids": bench.tokens[:1]}
+            await socket.send_json({**again, "operation": "unsubscribe"})
+            await socket.send_json(again)
+            assert (await frame(socket))[0]["event_type"] == "book"
+            await bench.rule("close", after_s=0.02)
+            assert (await socket.receive(timeout=5)).type in GONE
 
 
 async def test_half_open_says_nothing_any_more_and_lets_itself_be_left(bench: Bench) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from services.paper_venue.scenario import ends_s, load_scenario, read_scenario
 from services.paper_venue.server import running
 from services.paper_venue.storm import STEPS_MAX, Storm, storm_steps
 
+DOCS = Path(__file__).parents[3] / "docs/paper-venue.md"
 FILE = """
 seed = 5
 
@@ -153,3 +156,10 @@ async def test_the_command_line_refuses_a_bad_scenario(tmp_path: Path) -> None:
     _, told = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
     assert told.decode().startswith(f"refused: {path}: step 1: `kind` is 'hail'")
+
+
+def test_the_docs_name_every_kind_and_show_a_scenario_that_loads() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    assert {kind for kind in KINDS if f"`{kind}`" not in text} == set()
+    shown = re.findall(r"```toml\n(.+?)```", text, re.DOTALL)
+    assert [rule.kind for rule in read_scenario(tomllib.loads(shown[0]))] == ["silent", "truncated"]
