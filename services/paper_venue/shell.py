@@ -6,6 +6,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from services.paper_venue.chain_feed import Feed
+from services.paper_venue.chain_node import Node
 from services.paper_venue.core import advance, drain, next_due_ns
 from services.paper_venue.faults import Faults
 from services.paper_venue.signing import Credentials, credentials_for
@@ -37,6 +39,7 @@ class Shell:
         self.now_ns = now_ns
         self.faults = Faults()
         self.hub = Hub(venue, self.faults)
+        self.chain = Feed(Node(venue))
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -83,10 +86,12 @@ class Shell:
     def _tell(self, now_ns: int) -> None:
         advance(self.venue, now_ns)  # what became due at this very moment: no delay is no wait
         self.hub.publish(drain(self.venue, now_ns), now_ns)
+        self.chain.publish(now_ns)
         self._set_alarm(now_ns)
 
     def _set_alarm(self, now_ns: int) -> None:
-        due_ns = next_due_ns(self.venue)
+        dues = (next_due_ns(self.venue), self.chain.next_due_ns(now_ns))
+        due_ns = min((due for due in dues if due is not None), default=None)
         if due_ns is None:
             return
         if self._alarm is not None:

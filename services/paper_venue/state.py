@@ -118,6 +118,15 @@ class Trade(msgspec.Struct, kw_only=True):
     updated_ns: int = 0
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A trade in its block: where its transaction and its logs begin."""
+
+    block: int
+    tx_index: int
+    log_index: int
+    trade: Trade
+
+
 class BookMoved(msgspec.Struct, frozen=True):
     condition: ConditionId
     changes: tuple[tuple[bool, int], ...]  # (is bid, price of outcome 0)
@@ -196,6 +205,7 @@ class Venue(msgspec.Struct, kw_only=True):
     trades_of: dict[Wallet, list[str]] = msgspec.field(default_factory=dict)
     rows: list[Row] = msgspec.field(default_factory=list)
     rows_of: dict[Wallet, list[Row]] = msgspec.field(default_factory=dict)
+    sealed: list[Sealed] = msgspec.field(default_factory=list)  # what is on the chain, in order
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
     names: dict[Wallet, str] = msgspec.field(default_factory=dict)  # shown in public rows
