@@ -57,6 +57,8 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rtds_delay_ms: int = 2_000  # from the match to the activity stream
     data_api_delay_ms: int = 2_900  # from the match to /v2/activity and /v2/trades
     index_jitter_ms: int = 0  # rows of one moment appear up to this much later, out of order
+    cdn: bool = True  # the same question to the Data API gets the same answer for up to 300 s
+    gamma_close_delay_s: int = 300  # from a market's resolution to Gamma's ``closed``
     rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
     anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
     trades_kept: int = (

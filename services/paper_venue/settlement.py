@@ -107,6 +107,7 @@ def record_trade(
     for wallet in {taker.wallet, *(leg.wallet for leg in legs)} - {ANONYMOUS}:
         venue.trades_of.setdefault(wallet, []).append(trade.id)
     listing.traded = True
+    listing.volume += notional
     listing.last_price = price if taker.outcome == 0 else Price(MICRO - price)
     listing.last_side = taker.side if taker.outcome == 0 else _opposite(taker.side)
     venue.touched[market.condition] = None

@@ -191,6 +191,8 @@ class Listing(msgspec.Struct, kw_only=True):
     last_price: Price | None = None  # of outcome 0
     last_side: Side = "BUY"  # the taker's, on outcome 0
     payouts: tuple[int, int] | None = None  # micro-dollars a share
+    volume: int = 0  # micro-dollars that takers traded, failed settlements included
+    resolved_ns: int = 0  # when the payouts became known
 
 
 class Venue(msgspec.Struct, kw_only=True):
