@@ -60,6 +60,8 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cdn: bool = True  # the same question to the Data API gets the same answer for up to 300 s
     gamma_close_delay_s: int = 300  # from a market's resolution to Gamma's ``closed``
     rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
+    rtds_bare: bool = False  # activity frames without topic and type, as was seen in June 2026
+    rtds_idle_s: int = 360  # an activity socket that sends no PING for so long hears nothing more
     anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
     trades_kept: int = (
         500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten

@@ -141,6 +141,7 @@ def gamma_event(
         "updatedAt": iso(max(listing.changed_ns for listing in listings)),
         "enableOrderBook": True,
         "liquidityClob": number(liquidity),
+        "version": market.protocol,
         "negRisk": market.neg_risk,
         "enableNegRisk": market.neg_risk,
         "markets": [

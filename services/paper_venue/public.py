@@ -61,10 +61,11 @@ def stream_payload(venue: Venue, row: Row) -> Json:
     }
 
 
-def stream_frame(payload: Json, kind: str, now_ns: int) -> Json:
+def stream_frame(payload: Json, kind: str, now_ns: int, *, bare: bool = False) -> Json:
+    """Return a frame of the activity stream; a bare one does not say what it is of."""
+    named = {} if bare else {"topic": "activity", "type": kind}
     return {
-        "topic": "activity",
-        "type": kind,
+        **named,
         "timestamp": now_ns // NS_PER_MS,
         "connection_id": CONNECTION,
         "payload": payload,

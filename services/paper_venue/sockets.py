@@ -42,7 +42,7 @@ from services.paper_venue.wire import (
     trade_frame,
 )
 from shared.domain.ids import TokenId, Wallet
-from shared.domain.units import format_micro
+from shared.domain.units import NS_PER_S, format_micro
 
 QUEUE_MAX: Final = 50_000  # frames waiting for a slow reader; then it is cut, as in production
 STREAM_KINDS: Final = ("trades", "orders_matched")
@@ -64,6 +64,14 @@ class Peer:
         self.queue: deque[str] = deque()
         self.ready = asyncio.Event()
         self.too_slow = False
+        self.pinged = True  # since the last activity frame; connecting counts
+        self.pinged_ns = 0
+
+    def is_awake(self, now_ns: int, idle_s: int) -> bool:
+        """Tell whether the activity stream still speaks to a socket: it falls asleep unpinged."""
+        if self.pinged:
+            self.pinged, self.pinged_ns = False, now_ns
+        return now_ns - self.pinged_ns < idle_s * NS_PER_S
 
     def send(self, text: str) -> None:
         if len(self.queue) >= QUEUE_MAX:
@@ -143,15 +151,16 @@ class Hub:
             payload = stream_payload(self._venue, row)
             for kind in STREAM_KINDS:
                 if kind in wanted and (kind == "trades" or row.taker):
-                    text = _text(stream_frame(payload, kind, now_ns))
-                    self._to_stream(kind, text)
+                    bare = self._venue.config.rtds_bare
+                    text = _text(stream_frame(payload, kind, now_ns, bare=bare))
+                    self._to_stream(kind, text, now_ns)
 
-    def _to_stream(self, kind: str, text: str) -> None:
-        faults = self._faults
+    def _to_stream(self, kind: str, text: str, now_ns: int) -> None:
+        faults, idle_s = self._faults, self._venue.config.rtds_idle_s
         lost, twice = faults.spend("drop_frames"), faults.spend("twice_frames")
         garbage = faults.spend("garbage_frames")
         for peer in self.peers:
-            if kind in peer.stream_kinds:
+            if kind in peer.stream_kinds and peer.is_awake(now_ns, idle_s):
                 if garbage:
                     peer.send('{"topic":"activity","type":')
                 if not lost:
@@ -298,6 +307,7 @@ async def serve_socket(
             if message.type is not WSMsgType.TEXT:
                 continue
             if message.data.strip() == "PING":
+                peer.pinged = True
                 peer.send("PONG")
                 continue
             reply = _heard(message.data, hear)
