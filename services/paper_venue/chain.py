@@ -48,11 +48,20 @@ class Log(msgspec.Struct, frozen=True):
 
     address: str
     topics: tuple[str, ...]
-    data: str
+    fill: Filled
     block: int
     tx: str
     tx_index: int
     index: int
+
+    @property
+    def data(self) -> str:
+        """Side, token, what the order gave and got, its fee, and an empty builder, metadata."""
+        fill = self.fill
+        buys = fill.side == "BUY"
+        gave, got = (fill.usd, fill.size) if buys else (fill.size, fill.usd)
+        words = (0 if buys else 1, int(fill.token), gave, got, fill.fee)
+        return "0x" + "".join(f"{word:064x}" for word in words) + _WORD + _WORD
 
 
 def block_ns(config: VenueConfig, number: int) -> int:
@@ -163,20 +172,12 @@ def _logs(venue: Venue, sealed: Sealed) -> Iterator[Log]:
         yield Log(
             exchange,
             (ORDER_FILLED, fill.order, address_word(fill.wallet), address_word(other)),
-            _data(fill),
+            fill,
             sealed.block,
             trade.tx,
             sealed.tx_index,
             sealed.log_index + place * LOGS_A_FILL + LOGS_A_FILL - 1,
         )
-
-
-def _data(fill: Filled) -> str:
-    """Write side, token, what the order gave and got, its fee, and an empty builder, metadata."""
-    buys = fill.side == "BUY"
-    gave, got = (fill.usd, fill.size) if buys else (fill.size, fill.usd)
-    words = (0 if buys else 1, int(fill.token), gave, got, fill.fee)
-    return "0x" + "".join(f"{word:064x}" for word in words) + _WORD + _WORD
 
 
 def address_word(address: str) -> str:

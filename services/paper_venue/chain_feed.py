@@ -25,8 +25,10 @@ class Subscriber:
         self.abort: Callable[[], None] = lambda: None
 
     def send(self, frame: bytes) -> None:
-        self.too_slow = self.too_slow or len(self.queue) >= QUEUE_MAX
-        self.queue.append(frame)
+        if len(self.queue) >= QUEUE_MAX:
+            self.too_slow = True
+        else:
+            self.queue.append(frame)
         self.ready.set()
 
     def tell(self, subscription: str, result: Json) -> None:
