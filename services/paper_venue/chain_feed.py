@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from services.paper_venue.chain import Log, block_at, block_ns, logs_between
+from services.paper_venue.chain import block_at, block_ns
+from services.paper_venue.chain_logs import Log, logs_between
 from services.paper_venue.chain_node import BAD_PARAMS, LogFilter, Node, RpcError, log_filter
 from services.paper_venue.wire import Json, encode
 

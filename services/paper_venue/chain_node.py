@@ -9,14 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from services.paper_venue.chain import (
-    Log,
-    block_at,
-    block_hash,
-    block_ns,
-    logs_between,
-    transactions_of,
-)
+from services.paper_venue.chain import block_at, block_hash, block_ns
+from services.paper_venue.chain_logs import Log, logs_between, transactions_of
 from services.paper_venue.signing import CHAIN_ID
 from services.paper_venue.state import Venue
 from services.paper_venue.wire import Json

@@ -10,17 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from venue_build import ANN, ASKS, BIDS, BOB, CONDITION, MARKET, T0, TOKENS, order, post, venue
 
-from services.paper_venue.chain import (
-    ANCHOR_BLOCK,
-    ANCHOR_NS,
-    ORDER_FILLED,
-    Log,
-    address_word,
-    block_at,
-    block_from,
-    block_ns,
-    logs_between,
-)
+from services.paper_venue.chain import ANCHOR_BLOCK, ANCHOR_NS, block_at, block_from, block_ns
+from services.paper_venue.chain_logs import ORDER_FILLED, Log, address_word, logs_between
 from services.paper_venue.chain_node import Node, RpcError
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import Fill, advance, execute_fill, set_depth

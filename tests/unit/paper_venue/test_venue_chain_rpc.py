@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from venue_bench import LEADER, a_bench
 
-from services.paper_venue.chain import ORDER_FILLED, address_word
+from services.paper_venue.chain_logs import ORDER_FILLED, address_word
 
 MINE = {"topics": [ORDER_FILLED, None, [address_word(LEADER)]]}
 
