@@ -1,7 +1,7 @@
 """The CDN before the Data API: how old an answer may be, and how to get a fresh one."""
 
 import pytest
-from venue_bench import LEADER, a_bench
+from data_bench import LEADER, a_bench
 
 from services.paper_venue.cdn import BYTES_MAX, ENTRIES_MAX, Cache, Kept
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from venue_bench import LEADER, a_bench
+from data_bench import LEADER, a_bench
 
 from services.paper_venue.chain_logs import ORDER_FILLED, address_word
 

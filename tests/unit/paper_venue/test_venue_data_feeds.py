@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from venue_bench import BOOK, LEADER, NOW_S, Bench, a_bench
+from data_bench import BOOK, LEADER, NOW_S, Bench, a_bench
 
 OTHER = "0x" + "e" * 40
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from venue_bench import LEADER, NOW_S, Bench, a_bench
+from data_bench import LEADER, NOW_S, Bench, a_bench
 
 OTHER = "0x" + "e" * 40
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from venue_bench import NOW_S, Bench, a_bench
+from data_bench import NOW_S, Bench, a_bench
 
 V2_BASE = "0x01" + "7a" * 15 + "00" * 15
 V2_CONDITION = V2_BASE + "00"
