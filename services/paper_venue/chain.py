@@ -57,7 +57,12 @@ def mined_ns(config: VenueConfig, match_ns: int) -> int:
     """Return when a trade's block appears; with no delay at all settlement does not wait for it."""
     if not config.mined_delay_ms:
         return match_ns
-    return block_ns(config, block_from(config, match_ns + config.mined_delay_ms * NS_PER_MS))
+    return block_after(config, match_ns + config.mined_delay_ms * NS_PER_MS)
+
+
+def block_after(config: VenueConfig, now_ns: int) -> int:
+    """Return when the first block appears that is not before a moment."""
+    return block_ns(config, block_from(config, now_ns))
 
 
 @lru_cache(maxsize=16_384)

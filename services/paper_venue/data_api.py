@@ -18,6 +18,7 @@ from services.paper_venue.data_query import (
 )
 from services.paper_venue.http import answer, shell_of
 from services.paper_venue.public import activity_row, trade_row
+from services.paper_venue.rest_faults import data_ns
 from services.paper_venue.state import Row
 from services.paper_venue.status import status_body
 from services.paper_venue.wire import Json
@@ -90,8 +91,8 @@ def get_trades(request: web.Request) -> web.Response:
 @get("/v2/status")
 def get_status(request: web.Request) -> web.Response:
     shell = shell_of(request)
-    now_ns = shell.now_ns()
-    return answer({"data": status_body(shell.venue.config, shell.faults.data_time(now_ns), now_ns)})
+    told = status_body(shell.venue.config, data_ns(request), shell.now_ns())
+    return answer({"data": told})
 
 
 def _retire(path: str, successor: str) -> None:
@@ -123,10 +124,9 @@ def _feed(
 
     A row that the index learned of late stands in its place among rows that were read before.
     """
-    shell = shell_of(request)
-    now_ns = shell.faults.data_time(shell.now_ns())
+    now_ns = data_ns(request)
     limit, newest_first, place = query.limit(), query.direction() == "DESC", query.place()
-    start = query.whole("start", shell.now_ns() // NS_PER_S - WINDOW_S)
+    start = query.whole("start", shell_of(request).now_ns() // NS_PER_S - WINDOW_S)
     low = bisect_left(rows, start, key=lambda row: row.block_s)
     high = bisect_right(rows, query.whole("end", 1 << 62), key=lambda row: row.block_s)
     if place and newest_first:

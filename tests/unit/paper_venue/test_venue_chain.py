@@ -15,7 +15,7 @@ from services.paper_venue.chain_logs import ORDER_FILLED, Log, address_word, log
 from services.paper_venue.chain_node import Node, RpcError
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import Fill, advance, execute_fill, set_depth
-from services.paper_venue.state import ANONYMOUS, Venue
+from services.paper_venue.state import ANONYMOUS, Trouble, Venue
 from shared.domain.ids import Wallet
 from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, Shares
 
@@ -123,10 +123,22 @@ def test_a_log_has_the_shape_of_the_sample() -> None:
 
 def test_a_failed_trade_leaves_no_log() -> None:
     built = venue()
-    built.fail_settlements = 1
+    built.trouble = lambda trade: Trouble()
     post(built, order("0.5", "10", kind="FAK"))
     advance(built, LATER)
     assert all_logs(built) == []
+
+
+def test_a_retried_trade_is_mined_in_a_later_block() -> None:
+    built = venue()
+    built.trouble = lambda trade: Trouble(retry_ns=4 * NS_PER_S)
+    post(built, order("0.5", "10", kind="FAK"))
+    mined_ns = T0 + 6_500 * NS_PER_MS  # the first block from 6 s on
+    advance(built, mined_ns - 1)
+    assert all_logs(built) == []
+    advance(built, mined_ns)
+    assert {log.block for log in all_logs(built)} == {block_at(built.config, mined_ns)}
+    assert built.rows_of[ANN][0].block_s == mined_ns // NS_PER_S
 
 
 @pytest.mark.parametrize(

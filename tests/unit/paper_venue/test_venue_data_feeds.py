@@ -144,7 +144,9 @@ async def test_status_tells_how_far_the_index_is_behind() -> None:
         assert told["serving"]["lag_seconds"] == 2
         head = int((await bench.rpc("eth_blockNumber"))["result"], 16)
         assert head - 2 <= told["ingestion"]["max_synced_block"] <= head
-        await bench.admin("faults", stale_data_s=60)
+        rule = [{"kind": "lagging", "path": "/v2/*", "for_s": 60}]  # as of now
+        async with bench.session.post(f"{bench.url}/admin/rules", json=rule) as answer:
+            assert answer.status == 200
         await bench.pass_ms(30_000)
         status, body, headers = await bench.ask("/v2/status")
         assert (status, body["data"]["serving"]["lag_seconds"]) == (200, 32)
