@@ -8,7 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, admin_faults, data_api, rest
+from services.paper_venue import account, admin, admin_faults, data_api, gamma, rest, rpc
+from services.paper_venue.cdn import CACHE, Cache, cached
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
@@ -60,14 +61,23 @@ async def stream_socket(request: web.Request) -> web.StreamResponse:
 
 def application(shell: Shell) -> web.Application:
     """Return the whole venue as an application around a shell."""
-    middlewares = [guard, admin.only_from_here, faulty]
+    middlewares = [guard, admin.only_from_here, faulty, cached]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_MAX)
     app[SHELL], app[ANSWERS] = shell, LastAnswers()
+    app[CACHE] = Cache()
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
     app.router.add_get("/rtds", stream_socket)
     app.router.add_get("/", stream_socket)
-    for table in (data_api.routes, rest.routes, account.routes, admin.routes, admin_faults.routes):
+    for table in (
+        data_api.routes,
+        gamma.routes,
+        rest.routes,
+        account.routes,
+        admin.routes,
+        admin_faults.routes,
+        rpc.routes,
+    ):
         app.add_routes(table)
     return app
 

@@ -7,6 +7,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from services.paper_venue.chain_feed import Feed
+from services.paper_venue.chain_node import Node
 from services.paper_venue.core import advance, drain, next_due_ns
 from services.paper_venue.fates import trouble
 from services.paper_venue.rules import Rules
@@ -41,6 +43,7 @@ class Shell:
         self.hub = Hub(venue, self.rules, now_ns)
         self.hub.delivery.wake = self._set_alarm
         venue.trouble = partial(trouble, self.rules)
+        self.chain = Feed(Node(venue))
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -88,10 +91,15 @@ class Shell:
         advance(self.venue, now_ns)  # what became due at this very moment: no delay is no wait
         self.hub.delivery.tend(now_ns)
         self.hub.publish(drain(self.venue, now_ns), now_ns)
+        self.chain.publish(now_ns)
         self._set_alarm(now_ns)
 
     def _set_alarm(self, now_ns: int) -> None:
-        due = [next_due_ns(self.venue), self.hub.delivery.next_due_ns()]
+        due = [
+            next_due_ns(self.venue),
+            self.hub.delivery.next_due_ns(),
+            self.chain.next_due_ns(now_ns),
+        ]
         due_ns = min((each for each in due if each is not None), default=None)
         if due_ns is None:
             return
