@@ -16,6 +16,7 @@ from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.leaders import Observatory, Rereads
 from services.ingester.letters import DeadLetters
+from services.ingester.polling import Poller, data_api_limits
 from services.ingester.resolutions import Pace, Resolutions
 from services.ingester.shell import Shell
 from services.ingester.world import World
@@ -25,6 +26,7 @@ from shared.domain.ids import Wallet, partition_of
 from shared.domain.messages import MarketResolved
 from shared.domain.units import Usd
 from shared.domain.views import LeaderView, decode, leader_key
+from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Http, open_http
 from shared.polymarket.urls import VenueUrls
@@ -97,6 +99,10 @@ class System:
         self.books = BookKeeper(public, outlets, clock, settings=settings, market_ws=urls.market_ws)
         self.rereads = Rereads(bus, self.dead.bury)
         self.observatory = Observatory(public, self.store, every_s=settings.leader_snapshot_s)
+        pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
+        self.poller = Poller(
+            self.hub, public, clock, settings=settings, pacer=pacer, store=self.store
+        )
         self._world = World(
             self.hub,
             self.books,
@@ -107,6 +113,7 @@ class System:
             self.observatory,
             self.rereads,
             self.resolutions,
+            self.poller,
         )
 
     @contextlib.asynccontextmanager
@@ -122,11 +129,14 @@ class System:
         runner = LaneRunner(service, LANE, Shell(LANE, self._world), ports, Epoch(1))
         stopping = asyncio.Event()
         serving = asyncio.create_task(run_until_stopped(runner.run(stopping)))
+        polling = asyncio.create_task(self.poller.run())
         try:
             yield runner
         finally:
             stopping.set()
             await serving
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:

@@ -1,0 +1,105 @@
+"""Whether the venue holds our requests back, and what rate it bears: told by how long it takes.
+
+Requests over a limit are delayed first and refused only later (protocol.md 1.9), so answers that
+take several times as long as usual are the first sign. The rate is then halved; while answers come
+at their usual pace it grows again by equal steps. Where even the least rate is answered slowly the
+venue itself is slow, and that becomes usual.
+"""
+
+from collections import deque
+from typing import Final
+
+from shared.domain.units import NS_PER_MS, NS_PER_S
+
+RECENT: Final = 9  # answers whose median counts as how long the venue takes now
+SLOW_FACTOR: Final = 4  # times the usual, and ...
+SLOW_NS: Final = 400 * NS_PER_MS  # ... this much more than the usual: held back
+CUT_EVERY_NS: Final = 5 * NS_PER_S  # answers to what went before a cut say nothing about it
+STEP_EVERY_NS: Final = 5 * NS_PER_S
+STEPS: Final = 20  # from nothing to the full rate
+LEAST_PART: Final = 15  # one part in so many of the full rate is always spent
+_USUAL_PART: Final = 64  # how slowly the usual follows healthy answers
+_OWN_PACE_PART: Final = 16  # how slowly it follows slow ones at the least rate
+
+
+class Throttle:
+    """One endpoint's usual and present latency, and the rate that follows. Durations in ns."""
+
+    def __init__(self, per_10s: int) -> None:
+        self.full = self._rate = per_10s
+        self._recent: deque[int] = deque(maxlen=RECENT)
+        self._usual_ns = 0
+        self._cut_ns = -CUT_EVERY_NS
+        self._stepped_ns = 0
+        self.cuts = 0
+
+    @property
+    def least(self) -> int:
+        return max(1, self.full // LEAST_PART)
+
+    @property
+    def is_throttled(self) -> bool:
+        return self._rate < self.full
+
+    @property
+    def usual_ns(self) -> int:
+        return self._usual_ns
+
+    def set_full(self, per_10s: int) -> None:
+        """Change the rate that is spent in good times; a cut stays as deep as it is."""
+        self._rate = max(1, self._rate * per_10s // self.full)
+        self.full = per_10s
+
+    def rate(self, now_ns: int) -> int:
+        """Return how many requests may go in ten seconds."""
+        if not self.is_throttled or self.is_slow():
+            self._stepped_ns = now_ns
+            return self._rate
+        steps = (now_ns - self._stepped_ns) // STEP_EVERY_NS
+        if steps > 0:
+            self._stepped_ns += steps * STEP_EVERY_NS
+            self._rate = min(self.full, self._rate + steps * max(1, self.full // STEPS))
+        return self._rate
+
+    def is_slow(self) -> bool:
+        """Tell whether most of the recent answers took far longer than usual."""
+        if self._usual_ns == 0 or len(self._recent) < RECENT:
+            return False
+        median_ns = self.median_ns()
+        return median_ns > SLOW_FACTOR * self._usual_ns and median_ns > self._usual_ns + SLOW_NS
+
+    def median_ns(self) -> int:
+        """Return how long the venue takes now; 0 as long as nothing is known."""
+        return sorted(self._recent)[len(self._recent) // 2] if self._recent else 0
+
+    def answered(self, took_ns: int, now_ns: int) -> None:
+        """Take how long an answer, or waiting for one in vain, has taken."""
+        self._recent.append(took_ns)
+        if self._usual_ns == 0:
+            self._usual_ns = self.median_ns() if len(self._recent) == RECENT else 0
+        elif not self.is_slow():
+            seen_ns = min(took_ns, SLOW_FACTOR * self._usual_ns)  # one outlier is not the usual
+            self._usual_ns += (seen_ns - self._usual_ns) // _USUAL_PART
+        elif self._rate > self.least:
+            self._cut(now_ns)
+        else:
+            self._usual_ns += (took_ns - self._usual_ns) // _OWN_PACE_PART
+
+    def refused(self, now_ns: int) -> None:
+        """Take a 429."""
+        self._cut(now_ns)
+
+    def describe(self) -> str:
+        """Return what people read; nothing as long as nothing is held back."""
+        if not self.is_throttled:
+            return ""
+        usual, now = (ns / NS_PER_S for ns in (self._usual_ns, self.median_ns()))
+        return f"throttled: p50 {now:.2g} s against {usual:.2g} s, {self._rate} reads/10 s"
+
+    def _cut(self, now_ns: int) -> None:
+        if now_ns - self._cut_ns < CUT_EVERY_NS:
+            return
+        self._cut_ns = self._stepped_ns = now_ns
+        self._rate = max(self.least, self._rate // 2)
+        self.cuts += 1
+        self._recent.clear()  # the next cut wants answers to the new rate
