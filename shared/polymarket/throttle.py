@@ -18,8 +18,9 @@ CUT_EVERY_NS: Final = 5 * NS_PER_S  # answers to what went before a cut say noth
 STEP_EVERY_NS: Final = 5 * NS_PER_S
 STEPS: Final = 20  # from nothing to the full rate
 LEAST_PART: Final = 15  # one part in so many of the full rate is always spent
-_USUAL_PART: Final = 64  # how slowly the usual follows healthy answers
-_OWN_PACE_PART: Final = 16  # how slowly it follows slow ones at the least rate
+_FALL_PART: Final = 64  # how slowly the usual follows quicker answers
+_RISE_PART: Final = 4_096  # and slower ones: delays that creep up over minutes are no new usual
+_OWN_PACE_PART: Final = 16  # and those at the least rate
 
 
 class Throttle:
@@ -30,6 +31,7 @@ class Throttle:
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._usual_ns = 0
         self._cut_ns = -CUT_EVERY_NS
+        self._cut_at_ns = 0  # the median that led to the last cut
         self._stepped_ns = 0
         self.cuts = 0
 
@@ -63,10 +65,7 @@ class Throttle:
 
     def is_slow(self) -> bool:
         """Tell whether most of the recent answers took far longer than usual."""
-        if self._usual_ns == 0 or len(self._recent) < RECENT:
-            return False
-        median_ns = self.median_ns()
-        return median_ns > SLOW_FACTOR * self._usual_ns and median_ns > self._usual_ns + SLOW_NS
+        return len(self._recent) == RECENT and self._is_beyond(self.median_ns())
 
     def median_ns(self) -> int:
         """Return how long the venue takes now; 0 as long as nothing is known."""
@@ -78,8 +77,9 @@ class Throttle:
         if self._usual_ns == 0:
             self._usual_ns = self.median_ns() if len(self._recent) == RECENT else 0
         elif not self.is_slow():
-            seen_ns = min(took_ns, SLOW_FACTOR * self._usual_ns)  # one outlier is not the usual
-            self._usual_ns += (seen_ns - self._usual_ns) // _USUAL_PART
+            if not self._is_beyond(took_ns):
+                part = _FALL_PART if took_ns < self._usual_ns else _RISE_PART
+                self._usual_ns += (took_ns - self._usual_ns) // part
         elif self._rate > self.least:
             self._cut(now_ns)
         else:
@@ -93,13 +93,19 @@ class Throttle:
         """Return what people read; nothing as long as nothing is held back."""
         if not self.is_throttled:
             return ""
-        usual, now = (ns / NS_PER_S for ns in (self._usual_ns, self.median_ns()))
+        seen_ns = self.median_ns() or self._cut_at_ns
+        usual, now = (ns / NS_PER_S for ns in (self._usual_ns, seen_ns))
         return f"throttled: p50 {now:.2g} s against {usual:.2g} s, {self._rate} reads/10 s"
+
+    def _is_beyond(self, took_ns: int) -> bool:
+        usual_ns = self._usual_ns
+        return usual_ns > 0 and took_ns > max(SLOW_FACTOR * usual_ns, usual_ns + SLOW_NS)
 
     def _cut(self, now_ns: int) -> None:
         if now_ns - self._cut_ns < CUT_EVERY_NS:
             return
         self._cut_ns = self._stepped_ns = now_ns
+        self._cut_at_ns = self.median_ns()
         self._rate = max(self.least, self._rate // 2)
         self.cuts += 1
         self._recent.clear()  # the next cut wants answers to the new rate
