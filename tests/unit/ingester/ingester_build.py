@@ -28,7 +28,7 @@ from shared.domain.units import Usd
 from shared.domain.views import LeaderView, decode, leader_key
 from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
-from shared.polymarket.transport import Http, open_http
+from shared.polymarket.transport import Http
 from shared.polymarket.urls import VenueUrls
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.config import IngesterConfig
@@ -86,6 +86,7 @@ class System:
         settings: IngesterConfig,
         pace: Pace,
         client: Client | None,
+        pacer: Pacer,
     ) -> None:
         self.clock, self.settings, self._client = clock, settings, client
         bus = client or NOBODY
@@ -99,7 +100,6 @@ class System:
         self.books = BookKeeper(public, outlets, clock, settings=settings, market_ws=urls.market_ws)
         self.rereads = Rereads(bus, self.dead.bury)
         self.observatory = Observatory(public, self.store, every_s=settings.leader_snapshot_s)
-        pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
         self.poller = Poller(
             self.hub, public, clock, settings=settings, pacer=pacer, store=self.store
         )
@@ -173,6 +173,11 @@ async def a_system(
     settings: IngesterConfig = SETTINGS,
     pace: Pace = PACE,
     client: Client | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[System]:
-    async with open_http(rng=random.Random(1)) as http:
-        yield System(venue, http, clock or SystemClock(), settings, pace, client)
+    """Give a system of one lane; ``transport`` may stand between it and the venue."""
+    clock = clock or SystemClock()
+    pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
+    async with httpx.AsyncClient(transport=transport, timeout=3) as connections:
+        http = Http(connections, rng=random.Random(1), gate=pacer)
+        yield System(venue, http, clock, settings, pace, client, pacer)
