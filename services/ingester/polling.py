@@ -21,7 +21,9 @@ from shared.runtime.config import IngesterConfig
 from shared.runtime.logs import log
 from shared.runtime.ports import Store, StoreAwayError
 
-AT_ONCE: Final = 16  # leaders being read at a time
+AT_ONCE: Final = 16  # leaders being read at a time; their snapshots, two at a time, come on top
+_POLLS_NUM: Final = 8  # eight parts ...
+_POLLS_DEN: Final = 9  # ... of nine of the rate are polls, where both wait in one line
 _LOOK_S: Final = 0.25  # how often the stream's state is looked at
 _COUNT_EVERY_S: Final = 5.0  # how often the ingesters that share the venue's limits are counted
 _PRESENT_NS: Final = 10 * NS_PER_S  # an ingester that has said nothing for longer is gone
@@ -70,7 +72,7 @@ class Poller:
     ) -> None:
         self._hub, self._venue, self._clock = hub, venue, clock
         self._settings, self._pacer, self._store = settings, pacer, store
-        self._schedule = Schedule(pace_of(settings), per_10s=pacer.rate(ACTIVITY))
+        self._schedule = Schedule(pace_of(settings), per_10s=self._rate())
         self._turns: dict[Wallet, TakeTurn] = {}
         self._running: dict[Followed, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -161,10 +163,14 @@ class Poller:
     def _look(self) -> None:
         """Take the stream's state and the venue's rate as they are now."""
         healthy = self._hub.state == "connected"
-        self._schedule.per_10s = self._pacer.rate(ACTIVITY)
+        self._schedule.per_10s = self._rate()
         if healthy != self._schedule.healthy:
             self._schedule.healthy = healthy
             self._schedule.rouse(self._clock.monotonic_ns())
+
+    def _rate(self) -> int:
+        """Return how many polls may be made in ten seconds."""
+        return max(1, self._pacer.rate(ACTIVITY) * _POLLS_NUM // _POLLS_DEN)
 
     async def _take(self, followed: Followed, take: TakeTurn) -> None:
         leader, began_ns = followed.leader, self._clock.now_ns()

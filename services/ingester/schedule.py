@@ -23,7 +23,8 @@ HOT_NS: Final = 120 * NS_PER_S  # who traded in the last two minutes is likely t
 QUIET_PART: Final = 60  # afterwards: one second between reads for each minute of quiet
 SUSPECT_PART: Final = 5  # intervals are so much shorter while the stream is not to be trusted
 SLEEPERS_PART: Final = 2  # one part in so many of the rate is what sleepers get at most
-RETRY_NS: Final = 1 * NS_PER_S  # after a turn that failed, then doubling up to the longest interval
+RETRY_NS: Final = 1 * NS_PER_S  # after a turn that failed, then doubling up to ...
+RETRY_NS_MAX: Final = 10 * NS_PER_S  # ... this, or to his usual interval where that is longer
 _DOUBLINGS_MAX: Final = 16
 
 
@@ -116,8 +117,8 @@ class Schedule:
         """End a turn that came to nothing: the next follows soon, and later each time."""
         wait_ns = RETRY_NS << min(followed.failures, _DOUBLINGS_MAX)
         followed.failures += 1
-        longest_ns = self.longest_ns()
-        self._requeue(followed, now_ns, min(wait_ns, max(RETRY_NS, longest_ns)))
+        most_ns = max(self.interval_ns(followed, now_ns), RETRY_NS_MAX)
+        self._requeue(followed, now_ns, min(wait_ns, most_ns, self.longest_ns()))
 
     def interval_ns(self, followed: Followed, now_ns: int) -> int:
         """Return how long after a read of a leader the next one is due."""

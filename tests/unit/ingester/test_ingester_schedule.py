@@ -126,20 +126,24 @@ def test_trouble_that_comes_again_and_again_starves_nobody() -> None:
     assert turns == [0, 1, 2, 3]
 
 
-def test_one_who_cannot_be_read_is_tried_later_each_time_and_holds_up_nobody() -> None:
-    schedule = a_schedule(3_600, 3_600)
+@pytest.mark.parametrize(("quiet_s", "most_s"), [(3_600, 60), (0, 10)])
+def test_one_who_cannot_be_read_is_tried_later_each_time_and_holds_up_nobody(
+    quiet_s: int, most_s: int
+) -> None:
+    schedule = a_schedule(quiet_s, 3_600)
     now_ns, waits = T0 + 60 * S, []
-    for _ in range(9):
+    for _ in range(40):
+        schedule.acted(who(0), quiet_ns=quiet_s * S, now_ns=now_ns)
         followed = schedule.pick(now_ns)
         assert followed is not None
-        schedule.failed(followed, now_ns)
         if followed.leader == who(0):
-            waits.append(followed.due_ns - now_ns)
+            schedule.failed(followed, now_ns)
+            waits.append((followed.due_ns - now_ns) // S)
         else:
             schedule.done(followed, now_ns)
-        now_ns = followed.due_ns
-    assert [wait // S for wait in waits][:4] == [1, 2, 4, 8]
-    assert max(waits) <= PACE.idle_ns
+        now_ns += schedule.wait_ns(now_ns) or 0
+    assert waits[:4] == [1, 2, 4, 8]
+    assert max(waits) == most_s
 
 
 def test_who_has_more_to_read_waits_behind_those_who_are_due() -> None:

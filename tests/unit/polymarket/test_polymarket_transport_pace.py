@@ -106,6 +106,16 @@ def test_a_venue_that_stays_slow_is_given_less_and_less_down_to_the_least() -> N
     assert throttle.rate(30 * S) == throttle.least == 10
 
 
+def test_the_next_cut_wants_answers_to_the_new_rate() -> None:
+    throttle = a_throttle()
+    hear(throttle, 1_900 * MS, 5, from_ns=10 * S)
+    assert throttle.cuts == 1
+    hear(throttle, 1_900 * MS, RECENT - 1, from_ns=20 * S)
+    assert throttle.cuts == 1
+    throttle.answered(1_900 * MS, 21 * S)
+    assert throttle.cuts == 2
+
+
 def test_the_rate_grows_again_by_equal_steps() -> None:
     throttle = a_throttle()
     now_ns = hear(throttle, 1_900 * MS, 5, from_ns=10 * S)
