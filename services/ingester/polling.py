@@ -81,6 +81,7 @@ class Poller:
         self._answered_ns = 0  # wall time at which the last turn that went well ended
         self._trying_ns = 0  # monotonic, since when no turn went well; 0: the last one did
         self._processes = 1
+        self._rouse_ns = 0  # monotonic: when everybody is roused again; 0: nothing is waited for
         self.went_back = 0  # reads that showed less than earlier ones
 
     @contextlib.contextmanager
@@ -91,6 +92,7 @@ class Poller:
         for leader, quiet in quiet_ns.items():
             self._turns[leader] = turn
             mine.append(self._schedule.follow(leader, quiet_ns=quiet, now_ns=now_ns))
+        self._rouse_later(now_ns)
         self._wake.set()
         try:
             yield
@@ -164,9 +166,19 @@ class Poller:
         """Take the stream's state and the venue's rate as they are now."""
         healthy = self._hub.state == "connected"
         self._schedule.per_10s = self._rate()
+        now_ns = self._clock.monotonic_ns()
         if healthy != self._schedule.healthy:
             self._schedule.healthy = healthy
-            self._schedule.rouse(self._clock.monotonic_ns())
+            self._schedule.rouse(now_ns)
+            self._rouse_later(now_ns)
+        if 0 < self._rouse_ns <= now_ns:
+            self._rouse_ns = 0
+            self._schedule.rouse(now_ns)
+
+    def _rouse_later(self, now_ns: int) -> None:
+        """Read everybody once more when the index must show all that was missed until now."""
+        index_lag_ns = self._settings.index_lag_ms * NS_PER_MS + (self._lag_ns or 0)
+        self._rouse_ns = now_ns + index_lag_ns
 
     def _rate(self) -> int:
         """Return how many polls may be made in ten seconds."""

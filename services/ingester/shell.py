@@ -12,6 +12,7 @@ from services.ingester.resolutions import Watched
 from services.ingester.world import World
 from shared.domain.ids import partition_of
 from shared.domain.messages import Fact, LeaderActed, LeaderFilled
+from shared.domain.units import NS_PER_S
 from shared.runtime.ports import Lane
 from shared.runtime.runner import LaneHandle, QuietShell
 
@@ -35,6 +36,7 @@ class Shell(QuietShell[State]):
         lane.spawn(self._live())
 
     def recorded(self, state: State, facts: Sequence[Fact]) -> None:
+        self._hub.recorded(self._lane_id.partition, facts)
         for fact in facts:
             if isinstance(fact, LeaderFilled | LeaderActed):
                 self._books.want(fact.condition)
@@ -46,6 +48,8 @@ class Shell(QuietShell[State]):
         """Take what the process hears for as long as the lane is ours, and read its leaders."""
         partition = self._lane_id.partition
         watched = Watched(self._state, self._lane)
+        known = [leader.through_s for leader in self._state.leaders.values()]
+        through_ns = min(known, default=0) * NS_PER_S
         with (
             _present(self._hub.lanes, partition, self._lane),
             _present(self._resolutions.lanes, partition, watched),
@@ -55,6 +59,7 @@ class Shell(QuietShell[State]):
                 {leader: self._reader.quiet_ns(leader) for leader in self._leaders},
                 self._reader.turn,
             ),
+            self._hub.guarding(partition, through_ns=through_ns),
         ):
             if not self._leaders:
                 await asyncio.Event().wait()

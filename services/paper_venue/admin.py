@@ -4,6 +4,7 @@ import ipaddress
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from services.paper_venue.admin_bodies import (
@@ -29,7 +30,7 @@ from services.paper_venue.core import (
     set_depth,
 )
 from services.paper_venue.faults import FaultsBody, set_faults
-from services.paper_venue.http import Handler, answer, decode, shell_of
+from services.paper_venue.http import Handler, answer, decode, parameter, shell_of
 from services.paper_venue.public import activity_row, ledger_entry
 from services.paper_venue.settlement import Stamp, new_tx
 from services.paper_venue.shell import Shell
@@ -181,6 +182,16 @@ async def get_ledger(request: web.Request) -> web.Response:
         if not only or only in (trade.taker, *(leg.wallet for leg in trade.legs))
     ]
     return answer({"count": len(trades), "fills": shown})
+
+
+@routes.get("/admin/book-history")
+async def get_book_history(request: web.Request) -> web.Response:
+    """Return the published books of a market's outcome 0, oldest first, in micro-units."""
+    condition = _condition(parameter(request, "condition"))
+    listing = shell_of(request).venue.listings.get(condition)
+    if listing is None:
+        raise Refused("market not found", 404)
+    return answer({"books": [msgspec.to_builtins(levels) for levels in listing.history]})
 
 
 @routes.get("/admin/orders")

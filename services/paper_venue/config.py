@@ -60,5 +60,6 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     trades_kept: int = (
         500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten
     )
+    book_history: int = 0  # published books of a market kept for /admin/book-history
     gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
     gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration

@@ -28,6 +28,7 @@ from services.paper_venue.state import (
     BookMoved,
     Event,
     Leg,
+    Levels,
     Listing,
     MarketOpened,
     MarketResolved,
@@ -247,14 +248,14 @@ def drain(venue: Venue, now_ns: int) -> list[Event]:
     events = list(venue.events)
     venue.events.clear()
     for condition in venue.touched:
-        moved = _moved(venue.listings[condition], now_ns)
+        moved = _moved(venue.listings[condition], now_ns, kept=venue.config.book_history)
         if moved is not None:
             events.append(moved)
     venue.touched.clear()
     return events
 
 
-def _moved(listing: Listing, now_ns: int) -> BookMoved | None:
+def _moved(listing: Listing, now_ns: int, *, kept: int) -> BookMoved | None:
     bids = listing.book.levels(is_bid=True)
     asks = listing.book.levels(is_bid=False)
     changes: list[tuple[bool, int]] = []
@@ -270,6 +271,9 @@ def _moved(listing: Listing, now_ns: int) -> BookMoved | None:
         return None
     listing.published = (bids, asks)
     listing.changed_ns = max(now_ns, listing.changed_ns + (NS_PER_MS if changes else 0))
+    listing.history.append(Levels(listing.changed_ns, bids, asks))
+    while len(listing.history) > kept:
+        listing.history.popleft()
     return BookMoved(listing.market.condition, tuple(sorted(changes)), traded)
 
 

@@ -167,6 +167,14 @@ TimerKind = Literal["mined", "confirmed", "retrying", "failed", "rows", "expire"
 Timer = tuple[int, int, TimerKind, Trade | Order | tuple[Row, ...]]
 
 
+class Levels(msgspec.Struct, frozen=True):
+    """A book of outcome 0 as it was published; it stood until the next one."""
+
+    ns: int
+    bids: dict[int, int]
+    asks: dict[int, int]
+
+
 class Listing(msgspec.Struct, kw_only=True):
     """A market as it stands: terms, book, last trade, payouts once resolved."""
 
@@ -182,6 +190,7 @@ class Listing(msgspec.Struct, kw_only=True):
     last_price: Price | None = None  # of outcome 0
     last_side: Side = "BUY"  # the taker's, on outcome 0
     payouts: tuple[int, int] | None = None  # micro-dollars a share
+    history: deque[Levels] = msgspec.field(default_factory=deque)  # as published, oldest first
 
 
 class Venue(msgspec.Struct, kw_only=True):

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -41,9 +41,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     backoff_cap_s: float = 30.0
     frames_max: int = 1_024  # read ahead of us; beyond it the venue has to wait
     frame_bytes_max: int = 16 * 2**20
-
-
-ACTIVITY_PACE: Final = Pace(ping_s=5.0, silence_s_max=15.0)  # somebody trades every second
 
 
 def _nothing(*_: object) -> None:

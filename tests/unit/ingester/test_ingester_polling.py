@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import msgspec
 import pytest
 
 from services.ingester import polling, reading
-from services.ingester.activity import ActivityHub
+from services.ingester.activity import ActivityHub, FeedState
 from services.ingester.letters import DeadLetters
 from services.ingester.polling import AT_ONCE, Poller, Turn, data_api_limits, pace_of
 from shared.domain.ids import Wallet
@@ -38,6 +39,7 @@ from tests.unit.ingester.ingester_build import (
 from tests.unit.polymarket.polymarket_fake import Fake
 
 QUICK = IngesterConfig(poll_fast_ms=100, poll_interval_ms=200, poll_idle_ms=60_000)
+NONE = {"data": {"status": "ok", "lag_ms": 0}}
 LAG = {"data": {"status": "ok", "lag_ms": 4_000}}
 MINUTE = 60 * NS_PER_S
 HOURS = 3_600 * 5 * NS_PER_S  # of quiet: the longest interval
@@ -54,7 +56,7 @@ class Bench:
         self.clock, self.store, self.fake = SystemClock(), MemoryStore(), Fake(*status)
         dead = DeadLetters(MemoryLedger())
         self.hub = ActivityHub([], self.clock, dead, settings=settings, url="ws://none.test")
-        self.hub.state = "connected"
+        self.hears("connected")
         self.pacer = Pacer(data_api_limits(settings), monotonic_ns=self.clock.monotonic_ns)
         self.poller = Poller(
             self.hub,
@@ -72,6 +74,10 @@ class Bench:
     ) -> Any:
         with self.hub.reading(list(quiet_ns)), self.poller.polling(quiet_ns, take or self.take):
             yield
+
+    def hears(self, state: FeedState) -> None:
+        """Put the hub into a state: it has the one of its best socket."""
+        self.hub.sockets = [cast("Any", SimpleNamespace(state=state))]
 
     async def take(self, leader: Wallet) -> Turn:
         self.turns.append(leader)
@@ -162,16 +168,30 @@ async def test_a_lane_given_back_is_read_no_more_and_taken_again_it_is() -> None
 
 async def test_after_trouble_everybody_is_read_once_the_last_to_act_first() -> None:
     quiet_ns = {who(number): HOURS - number * MINUTE for number in range(5)}
+    states: tuple[FeedState, ...] = ("lost", "connected", "silent")
     async with a_bench() as bench:
         with bench.lane(quiet_ns):
             await eventually(lambda: len(bench.turns) == 5)
             bench.turns.clear()
-            for state in ("lost", "connected", "silent"):
-                bench.hub.state = state  # type: ignore[assignment]
+            for state in states:
+                bench.hears(state)
                 await eventually(lambda: len(bench.turns) >= 5)
                 await asyncio.sleep(0.3)
                 assert bench.turns == [who(number) for number in (4, 3, 2, 1, 0)]
                 bench.turns.clear()
+
+
+async def test_after_trouble_everybody_is_read_again_when_the_index_must_show_it() -> None:
+    async with a_bench(msgspec.structs.replace(QUICK, index_lag_ms=1_000), status=(NONE,)) as bench:
+        with bench.lane({who(0): HOURS}):
+            began_ns = time.time_ns()
+            await eventually(lambda: len(bench.turns) == 2)  # it was not read before
+            assert time.time_ns() - began_ns >= NS_PER_S
+            bench.hears("lost")
+            await eventually(lambda: len(bench.turns) == 3)
+            noticed_ns = time.time_ns()
+            await eventually(lambda: len(bench.turns) == 4)
+            assert time.time_ns() - noticed_ns >= NS_PER_S * 9 // 10
 
 
 async def test_who_is_seen_to_act_is_read_soon() -> None:
@@ -261,7 +281,7 @@ async def test_until_the_stream_was_lost_it_told_of_everybody() -> None:
         bench.hub.read_ns[who(0)] = now_ns - MINUTE
         bench.hub.heard_ns = now_ns - NS_PER_S
         assert bench.feed("polls").heard_ns == now_ns - MINUTE
-        bench.hub.state = "lost"
+        bench.hears("lost")
         assert bench.feed("polls").heard_ns == now_ns - NS_PER_S
 
 
