@@ -28,6 +28,7 @@ _LOOK_S: Final = 0.25  # how often the stream's state is looked at
 _COUNT_EVERY_S: Final = 5.0  # how often the ingesters that share the venue's limits are counted
 _PRESENT_NS: Final = 10 * NS_PER_S  # an ingester that has said nothing for longer is gone
 _STATUS_MISSED_MAX: Final = 3  # of the index's status, before its lag counts as unknown
+_LATE_NS_MAX: Final = 15 * NS_PER_S  # beyond the bound, for a read takes time: somebody is unread
 _LAST_WORD_NS: Final = 30 * NS_PER_S  # reads that fail for longer: the Data API is lost
 _logger = logging.getLogger(__name__)
 
@@ -125,14 +126,15 @@ class Poller:
     def feeds(self) -> tuple[FeedView, FeedView]:
         """Return what people and risk see: how old the reads are, how the Data API does."""
         oldest_ns = self._hub.oldest_read_ns()
+        bound_ns = self._schedule.bound_ns()
+        late_ns = self._clock.now_ns() - oldest_ns - bound_ns - (self._lag_ns or 0)
         if self._hub.state != "connected":  # until it fell silent the stream told of everybody
             oldest_ns = max(oldest_ns, self._hub.heard_ns)
-        each_s = self._schedule.bound_ns() / NS_PER_S
         polls = FeedView(
             name="polls",
-            state="connected",
+            state="silent" if late_ns > _LATE_NS_MAX else "connected",
             heard_ns=oldest_ns,
-            detail=f"{len(self._schedule)} leaders, each within {each_s:.0f} s",
+            detail=f"{len(self._schedule)} leaders, each within {bound_ns / NS_PER_S:.0f} s",
         )
         return polls, self._data_api()
 
@@ -251,6 +253,6 @@ class Poller:
         return FeedView(
             name="data-api",
             state="lost" if trying_ns > _LAST_WORD_NS else state,
-            heard_ns=self._answered_ns,
+            heard_ns=max(self._answered_ns, self._status_ns),
             detail="; ".join(part for part in said if part),
         )

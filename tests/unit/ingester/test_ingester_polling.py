@@ -274,6 +274,18 @@ async def test_a_data_api_that_fails_for_long_is_lost(monkeypatch: pytest.Monkey
             await eventually(lambda: bench.feed("data-api").state == "lost")
 
 
+async def test_a_leader_who_is_overdue_is_shown() -> None:
+    async with a_bench() as bench:
+        with bench.lane({who(0): HOURS}):
+            await eventually(lambda: bench.turns)
+            assert bench.feed("polls").detail == "1 leaders, each within 60 s"
+            assert bench.feed("polls").state == "connected"
+            bench.hub.read_ns[who(0)] -= MINUTE
+            assert bench.feed("polls").state == "connected"
+            bench.hub.read_ns[who(0)] -= 20 * NS_PER_S
+            assert bench.feed("polls").state == "silent"
+
+
 async def test_until_the_stream_was_lost_it_told_of_everybody() -> None:
     """A sleeper who is read once a minute is not unheard for a minute when the stream is lost."""
     async with a_bench() as bench:
