@@ -25,7 +25,8 @@ AT_ONCE: Final = 16  # leaders being read at a time; their snapshots, two at a t
 _POLLS_NUM: Final = 8  # eight parts ...
 _POLLS_DEN: Final = 9  # ... of nine of the rate are polls, where both wait in one line
 _LOOK_S: Final = 0.25  # how often the stream's state is looked at
-_COUNT_EVERY_S: Final = 5.0  # how often the ingesters that share the venue's limits are counted
+_COUNT_EVERY_S: Final = 10.0  # how often the ingesters that share the venue's limits are counted
+_ROUSE_SLACK_NS: Final = 1 * NS_PER_S  # the index's lag is not the same at every moment
 _PRESENT_NS: Final = 10 * NS_PER_S  # an ingester that has said nothing for longer is gone
 _STATUS_MISSED_MAX: Final = 3  # of the index's status, before its lag counts as unknown
 _LATE_NS_MAX: Final = 15 * NS_PER_S  # beyond the bound, for a read takes time: somebody is unread
@@ -180,7 +181,7 @@ class Poller:
     def _rouse_later(self, now_ns: int) -> None:
         """Read everybody once more when the index must show all that was missed until now."""
         index_lag_ns = self._settings.index_lag_ms * NS_PER_MS + (self._lag_ns or 0)
-        self._rouse_ns = now_ns + index_lag_ns
+        self._rouse_ns = now_ns + index_lag_ns + _ROUSE_SLACK_NS
 
     def _rate(self) -> int:
         """Return how many polls may be made in ten seconds."""

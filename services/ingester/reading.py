@@ -46,6 +46,7 @@ class Slice(msgspec.Struct, kw_only=True):
     """One listing of a leader's activity from ``from_s`` on, as far as it was read."""
 
     from_s: int
+    shown_s: int  # the newest second that was read before it was asked for
     newest_s: int = 0
     pages: int = 0
     fresh: bool = True  # False: some of it was from a cache
@@ -106,7 +107,10 @@ class Reader:
         if known is None:
             return await self._begin(leader)
         begin_s = read_from_s(known, self._policy)
-        part = Slice(from_s=max(begin_s, self._resume_s.pop(leader, 0)))
+        part = Slice(
+            from_s=max(begin_s, self._resume_s.pop(leader, 0)),
+            shown_s=self._shown_s.get(leader, 0),
+        )
         listing = self._venue.activity(leader, start_s=part.from_s)
         async with contextlib.aclosing(listing) as pages:
             async for page in pages:
@@ -147,13 +151,14 @@ class Reader:
         if not part.fresh:
             raise Outdated(ACTIVITY, "from a cache")
         newest_s = max(part.newest_s, part.from_s - 1)
-        shown_s, times = self._shown_s.get(leader, 0), self._back.get(leader, 0)
-        if newest_s < shown_s and times < BACK_MAX:
+        times = self._back.get(leader, 0)
+        if newest_s < part.shown_s and times < BACK_MAX:
             self._back[leader] = times + 1
             self._poller.went_back += 1
-            raise Outdated(ACTIVITY, f"newest row of {newest_s}, after one of {shown_s}")
+            raise Outdated(ACTIVITY, f"newest row of {newest_s}, after one of {part.shown_s}")
         self._back.pop(leader, None)
-        self._shown_s[leader] = newest_s
+        believed_s = 0 if newest_s < part.shown_s else self._shown_s.get(leader, 0)
+        self._shown_s[leader] = max(newest_s, believed_s)
 
     async def _tell(self, leader: Wallet, rows: Sequence[Activity], part: Slice) -> None:
         if not rows:

@@ -94,6 +94,7 @@ class System:
         urls = VenueUrls.local(venue.url)
         public = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
         self.dead = DeadLetters(self.ledger)
+        self.shells: list[Shell] = []  # of the lanes, one after the other
         self.hub = ActivityHub([LEADER], clock, self.dead, settings=settings, url=urls.activity_ws)
         self.resolutions = Resolutions(public, clock, self.dead.bury, pace=pace)
         outlets = Outlets(self.store, bus, self.dead.bury, self.resolutions.suspect)
@@ -126,7 +127,8 @@ class System:
             inputs=lambda _: (),
         )
         ports = Ports(ledger=self.ledger, store=self.store, clock=self.clock)
-        runner = LaneRunner(service, LANE, Shell(LANE, self._world), ports, Epoch(1))
+        self.shells.append(Shell(LANE, self._world))
+        runner = LaneRunner(service, LANE, self.shells[-1], ports, Epoch(1))
         stopping = asyncio.Event()
         serving = asyncio.create_task(run_until_stopped(runner.run(stopping)))
         polling = asyncio.create_task(self.poller.run())
