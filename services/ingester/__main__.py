@@ -8,10 +8,12 @@ from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.leaders import Observatory, Rereads
 from services.ingester.letters import DeadLetters
+from services.ingester.polling import Poller, data_api_limits
 from services.ingester.report import FeedReport
 from services.ingester.resolutions import Resolutions
 from services.ingester.shell import Shell
 from services.ingester.world import World
+from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
 from shared.runtime.runner import Service
@@ -23,7 +25,9 @@ def build(context: Context) -> Built[State]:
     settings, urls = config.ingester, urls_of(config)
     leaders = [leader.wallet for leader in config.leaders]
     patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
-    http = connect_http(rng=random.Random(), patience=patience)  # noqa: S311 - jitter
+    pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
+    rng = random.Random()  # noqa: S311 - jitter
+    http = connect_http(rng=rng, patience=patience, gate=pacer)
     venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
     dead = DeadLetters(context.ports.ledger)
     hub = ActivityHub(leaders, clock, dead, settings=settings, url=urls.activity_ws)
@@ -32,10 +36,11 @@ def build(context: Context) -> Built[State]:
     books = BookKeeper(venue, outlets, clock, settings=settings, market_ws=urls.market_ws)
     observatory = Observatory(venue, context.store, every_s=settings.leader_snapshot_s)
     rereads = Rereads(context.client, dead.bury)
-    world = World(hub, books, venue, dead, leaders, settings, observatory, rereads, resolutions)
-    report = FeedReport(
-        hub, books, dead, store=context.store, clock=clock, instance=context.instance
+    poller = Poller(hub, venue, clock, settings=settings, pacer=pacer, store=context.store)
+    world = World(
+        hub, books, venue, dead, leaders, settings, observatory, rereads, resolutions, poller
     )
+    report = FeedReport(world, store=context.store, clock=clock, instance=context.instance)
     service = Service(
         name="ingester",
         state=State,
@@ -43,7 +48,9 @@ def build(context: Context) -> Built[State]:
         evolve=evolve,
         inputs=lambda _: (),
     )
-    background = (hub.run, books.run, report.run, dead.run, rereads.run, resolutions.run)
+    background = (
+        hub.run, books.run, report.run, dead.run, rereads.run, resolutions.run, poller.run,
+    )  # fmt: skip
     return Built(service=service, make_shell=lambda lane: Shell(lane, world), background=background)
 
 

@@ -3,9 +3,7 @@
 import asyncio
 import logging
 
-from services.ingester.activity import ActivityHub
-from services.ingester.books import BookKeeper
-from services.ingester.letters import DeadLetters
+from services.ingester.world import World
 from shared.domain.views import FeedsView, FeedView, encode, feed_key
 from shared.runtime.clock import Clock
 from shared.runtime.logs import log
@@ -17,17 +15,9 @@ _logger = logging.getLogger(__name__)
 class FeedReport:
     """Writes the age of every feed where people and ``driftless status`` look."""
 
-    def __init__(
-        self,
-        hub: ActivityHub,
-        books: BookKeeper,
-        dead: DeadLetters,
-        *,
-        store: Store,
-        clock: Clock,
-        instance: str,
-    ) -> None:
-        self._hub, self._books, self._dead = hub, books, dead
+    def __init__(self, world: World, *, store: Store, clock: Clock, instance: str) -> None:
+        self._hub, self._books, self._dead = world.hub, world.books, world.dead
+        self._poller = world.poller
         self._store, self._clock, self._instance = store, clock, instance
 
     async def run(self) -> None:
@@ -42,7 +32,7 @@ class FeedReport:
                         state="connected" if self._books.is_connected else "lost",
                         heard_ns=self._books.heard_ns,
                     ),
-                    FeedView(name="polls", state="connected", heard_ns=self._hub.oldest_read_ns()),
+                    *self._poller.feeds(),
                 ),
                 books_trusted=trusted,
                 books_untrusted=untrusted,

@@ -7,6 +7,7 @@ from services.ingester.activity import ActivityHub
 from services.ingester.books import BookKeeper
 from services.ingester.leaders import Observatory, Rereads
 from services.ingester.letters import DeadLetters
+from services.ingester.polling import Poller
 from services.ingester.resolutions import Resolutions
 from shared.domain.ids import Wallet
 from shared.polymarket.public import PublicVenue
@@ -25,3 +26,4 @@ class World(NamedTuple):
     observatory: Observatory
     rereads: Rereads
     resolutions: Resolutions
+    poller: Poller

@@ -111,6 +111,10 @@ class TelemetryConfig(Section, frozen=True):
 
 class IngesterConfig(Section, frozen=True):
     poll_interval_ms: Annotated[int, Range(100, 3_600_000)] = 5_000
+    poll_fast_ms: Annotated[int, Range(100, 3_600_000)] = 1_000
+    poll_idle_ms: Annotated[int, Range(100, 3_600_000)] = 60_000
+    activity_reads_per_10s: Annotated[int, Range(10, 200)] = 150
+    status_every_s: Seconds = 5
     poll_overlap_s: Seconds = 60
     leader_snapshot_s: Seconds = 120
     backfill_s: Annotated[int, Range(0, 31_536_000)] = 0
