@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, data_api, rest
+from services.paper_venue import account, admin, data_api, relayer, rest
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
@@ -63,7 +63,7 @@ def application(shell: Shell) -> web.Application:
     app.router.add_get("/ws/user", user_socket)
     app.router.add_get("/rtds", stream_socket)
     app.router.add_get("/", stream_socket)
-    for table in (data_api.routes, rest.routes, account.routes, admin.routes):
+    for table in (data_api.routes, rest.routes, account.routes, relayer.routes, admin.routes):
         app.add_routes(table)
     return app
 
