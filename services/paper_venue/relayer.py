@@ -6,10 +6,7 @@ from services.paper_venue.http import answer, parameter, shell_of
 from services.paper_venue.state import Refused
 from shared.domain.ids import wallet
 
-routes = web.RouteTableDef()
 
-
-@routes.get("/deployed")
 async def get_deployed(request: web.Request) -> web.Response:
     """Answer whether a proxy, safe or deposit wallet is known here: funded, or owned by an EOA."""
     venue = shell_of(request).venue

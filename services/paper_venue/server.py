@@ -8,10 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, data_api, relayer, rest
+from services.paper_venue import account, admin, data_api, rest
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
+from services.paper_venue.relayer import get_deployed
 from services.paper_venue.replay import drive
 from services.paper_venue.shell import Shell
 from services.paper_venue.sockets import Peer, hear_market, hear_stream, hear_user, serve_socket
@@ -61,9 +62,10 @@ def application(shell: Shell) -> web.Application:
     app[SHELL] = shell
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
+    app.router.add_get("/deployed", get_deployed)
     app.router.add_get("/rtds", stream_socket)
     app.router.add_get("/", stream_socket)
-    for table in (data_api.routes, rest.routes, account.routes, relayer.routes, admin.routes):
+    for table in (data_api.routes, rest.routes, account.routes, admin.routes):
         app.add_routes(table)
     return app
 
