@@ -26,7 +26,15 @@ KINDS: tuple[Kind, ...] = ("v1", "neg-risk", "v2")
 SIGNATURE_TYPES = (0, 1, 2, 3)  # EOA, proxy, safe, deposit wallet
 BIDS = [["0.47", "120"], ["0.48", "30.5"]]
 ASKS = [["0.5", "25"], ["0.53", "60"]]
-AT_ONCE = {"mined_delay_ms": 0, "confirmed_delay_ms": 0, "rtds_delay_ms": 0, "data_api_delay_ms": 0}
+TAKER_DELAY_MS = 1_000  # of markets with the short taker delay: long enough to look meanwhile
+SETTINGS = {
+    "tape": "none",
+    "mined_delay_ms": 0,
+    "confirmed_delay_ms": 0,
+    "rtds_delay_ms": 0,
+    "data_api_delay_ms": 0,
+    "taker_delay_ms": TAKER_DELAY_MS,
+}
 _BINARY_MODULE = 1
 _numbers = count(1)
 
@@ -113,9 +121,9 @@ def _position_ids(number: int) -> dict[str, Any]:
 
 @contextmanager
 def local_venue(directory: Path, **settings: Any) -> Iterator[LocalVenue]:
-    """Run ``python -m services.paper_venue`` until the block ends; nothing in it waits."""
+    """Run ``python -m services.paper_venue`` until the block ends; only what is asked to waits."""
     config, ready = directory / "venue.json", directory / "ready.json"
-    config.write_text(json.dumps({"tape": "none", **AT_ONCE, **settings}))
+    config.write_text(json.dumps({**SETTINGS, **settings}))
     command = [sys.executable, "-m", "services.paper_venue", "--port", "0"]
     command += ["--config", str(config), "--ready-file", str(ready)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

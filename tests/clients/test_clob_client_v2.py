@@ -23,6 +23,7 @@ from py_clob_client_v2.clob_types import (
 from py_clob_client_v2.exceptions import PolyApiException
 
 from tests.clients.local_venue import KINDS, SIGNATURE_TYPES, Account, Kind, Listed, LocalVenue
+from tests.support.eventually import eventually_sync
 
 LIVE_S = 600  # seconds: how far ahead the tests' GTD orders expire
 Json = dict[str, Any]
@@ -317,6 +318,17 @@ def test_a_market_order_takes_dollars(venue: LocalVenue, client: ClobClient) -> 
     )
     sale = client.create_market_order(MarketOrderArgsV2(token_id=token, amount=10, side="SELL"))
     assert client.post_order(sale, "FAK")["takingAmount"] == "4.8"
+
+
+def test_a_delayed_order_is_neither_filled_nor_refused(
+    venue: LocalVenue, client: ClobClient
+) -> None:
+    token = venue.market(taker_delay=True).tokens[0]
+    placed = post(client, token, 0.5, 10)
+    assert (placed["status"], placed["takingAmount"], placed["tradeIDs"]) == ("delayed", "0", [])
+    refused = client.cancel_order(OrderPayload(orderID=placed["orderID"]))
+    assert list(refused["not_canceled"]) == [placed["orderID"]]
+    eventually_sync(lambda: client.get_order(placed["orderID"])["status"] == "MATCHED")
 
 
 def test_trades_come_in_pages_and_by_filter(venue: LocalVenue, client: ClobClient) -> None:

@@ -8,12 +8,13 @@ from decimal import Decimal
 import pytest
 from polymarket import SecureClient
 from polymarket.errors import RequestRejectedError, TransactionFailedError, UserInputError
-from polymarket.models.clob import AssetType
+from polymarket.models.clob import AssetType, OpenOrder
 from polymarket.models.clob.order_book import OrderBook
 from polymarket.models.clob.order_response import AcceptedOrder, OrderResponse, RejectedOrder
 
 from tests.clients.local_venue import KINDS, SIGNATURE_TYPES, Kind, Listed, LocalVenue
 from tests.clients.sdk import connect
+from tests.support.eventually import eventually_sync
 
 LIVE_S = 600  # seconds: how far ahead the tests' GTD orders expire
 pytestmark = pytest.mark.xdist_group("sdk_orders")  # one venue, four connections
@@ -285,6 +286,24 @@ def test_a_fill_that_fails_to_settle_is_no_fill(venue: LocalVenue, alone: Secure
     (trade,) = alone.list_account_trades(id=placed.trade_ids[0]).first_page().items
     assert trade.status == "FAILED"
     assert alone.get_balance_allowance(asset_type="COLLATERAL").balance == 1_000_000_000
+
+
+def test_a_delayed_order_is_neither_filled_nor_refused(
+    venue: LocalVenue, client: SecureClient
+) -> None:
+    token = venue.market(taker_delay=True).tokens[0]
+    placed = accepted(client.place_market_order(asset_id=token, side="BUY", amount="5"))
+    assert (placed.status, placed.taking_amount, placed.trade_ids) == ("delayed", 0, ())
+    assert client.get_order(order_id=placed.order_id).status == "DELAYED"
+    refused = client.cancel_order(order_id=placed.order_id)
+    assert list(refused.not_canceled) == [placed.order_id]
+    found = eventually_sync(lambda: filled_or_none(client, placed.order_id))
+    assert (found.size_matched, len(found.associate_trades)) == (10, 1)
+
+
+def filled_or_none(client: SecureClient, order_id: str) -> OpenOrder | None:
+    found = client.get_order(order_id=order_id)
+    return found if found.status == "MATCHED" else None
 
 
 def test_an_account_sees_and_touches_only_its_own(
