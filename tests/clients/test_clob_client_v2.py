@@ -167,6 +167,14 @@ def test_every_order_of_every_wallet_lives_in_every_market(
     live(clients[signature_type], venue.market(kind))
 
 
+def test_it_names_the_exchange_by_argument_not_by_the_id(
+    venue: LocalVenue, client: ClobClient
+) -> None:
+    order = OrderArgsV2(token_id=venue.market("v2").tokens[0], price=0.45, size=10, side="BUY")
+    with pytest.raises(PolyApiException, match="invalid signature"):
+        client.post_order(client.create_order(order), "GTC")
+
+
 def book_hash(body: Json) -> str:
     """Hash a book as protocol.md 1.3 says, its version too."""
     text = json.dumps({**body, "hash": ""}, separators=(",", ":"))

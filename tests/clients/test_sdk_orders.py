@@ -286,6 +286,8 @@ def test_a_fill_that_fails_to_settle_is_no_fill(venue: LocalVenue, alone: Secure
     (trade,) = alone.list_account_trades(id=placed.trade_ids[0]).first_page().items
     assert trade.status == "FAILED"
     assert alone.get_balance_allowance(asset_type="COLLATERAL").balance == 1_000_000_000
+    everything = {"asset_id": token, "price": "0.4", "size": "2500", "side": "BUY"}
+    assert accepted(alone.place_limit_order(**everything)).status == "live"  # not a cent is missing
 
 
 def test_a_delayed_order_is_neither_filled_nor_refused(
