@@ -14,6 +14,7 @@ from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
+from services.paper_venue.relayer import get_deployed
 from services.paper_venue.replay import drive
 from services.paper_venue.rest_faults import ANSWERS, LastAnswers, faulty
 from services.paper_venue.scenario import load_scenario
@@ -67,6 +68,7 @@ def application(shell: Shell) -> web.Application:
     app[CACHE] = Cache()
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
+    app.router.add_get("/deployed", get_deployed)
     app.router.add_get("/rtds", stream_socket)
     app.router.add_get("/", stream_socket)
     for table in (
