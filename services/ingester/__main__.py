@@ -3,16 +3,11 @@
 import random
 from functools import partial
 
-from services.ingester.activity import ActivityHub
-from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
-from services.ingester.leaders import Observatory, Rereads
-from services.ingester.letters import DeadLetters
-from services.ingester.polling import Poller, data_api_limits
+from services.ingester.polling import data_api_limits
 from services.ingester.report import FeedReport
-from services.ingester.resolutions import Resolutions
 from services.ingester.shell import Shell
-from services.ingester.world import World
+from services.ingester.world import assemble
 from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
@@ -22,23 +17,20 @@ from shared.runtime.serve import Built, Context, main, urls_of
 
 def build(context: Context) -> Built[State]:
     config, clock = context.config, context.ports.clock
-    settings, urls = config.ingester, urls_of(config)
+    settings = config.ingester
     leaders = [leader.wallet for leader in config.leaders]
     patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
     pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
     rng = random.Random()  # noqa: S311 - jitter
     http = connect_http(rng=rng, patience=patience, gate=pacer)
-    venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
-    dead = DeadLetters(context.ports.ledger)
-    hub = ActivityHub(leaders, clock, dead, settings=settings, url=urls.activity_ws)
-    resolutions = Resolutions(venue, clock, dead.bury)
-    outlets = Outlets(context.store, context.client, dead.bury, resolutions.suspect)
-    books = BookKeeper(venue, outlets, clock, settings=settings, market_ws=urls.market_ws)
-    observatory = Observatory(venue, context.store, every_s=settings.leader_snapshot_s)
-    rereads = Rereads(context.client, dead.bury)
-    poller = Poller(hub, venue, clock, settings=settings, pacer=pacer, store=context.store)
-    world = World(
-        hub, books, venue, dead, leaders, settings, observatory, rereads, resolutions, poller
+    venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls_of(config))
+    world = assemble(
+        leaders,
+        settings,
+        venue=venue,
+        pacer=pacer,
+        ports=context.ports,
+        client=context.client,
     )
     report = FeedReport(world, store=context.store, clock=clock, instance=context.instance)
     service = Service(
@@ -48,9 +40,7 @@ def build(context: Context) -> Built[State]:
         evolve=evolve,
         inputs=lambda _: (),
     )
-    background = (
-        hub.run, books.run, report.run, dead.run, rereads.run, resolutions.run, poller.run,
-    )  # fmt: skip
+    background = (*world.background, report.run)
     return Built(service=service, make_shell=lambda lane: Shell(lane, world), background=background)
 
 

@@ -49,7 +49,7 @@ class Shell(QuietShell[State]):
         partition = self._lane_id.partition
         watched = Watched(self._state, self._lane)
         known = [leader.through_s for leader in self._state.leaders.values()]
-        through_ns = min(known, default=0) * NS_PER_S
+        through_ns = max(known, default=0) * NS_PER_S  # the lane was alive until then
         with (
             _present(self._hub.lanes, partition, self._lane),
             _present(self._resolutions.lanes, partition, watched),

@@ -43,7 +43,7 @@ class PublicVenue:
     ) -> None:
         self._http = http
         self._now_ns = now_ns
-        self._urls = urls
+        self.urls = urls
         self.old_answers = 0  # of the Data API that came from a cache, since the start
 
     async def time(self) -> int:
@@ -216,7 +216,7 @@ class PublicVenue:
         while True:
             asked += 1
             fresh = {"_": str(self._now_ns() + asked - 1)}
-            url = self._urls.data + path
+            url = self.urls.data + path
             answer = await self._http.fetch(
                 Call(endpoint=path, url=url, params={**params, **fresh})
             )
@@ -228,7 +228,7 @@ class PublicVenue:
         body = await self._http.send(
             Call(
                 endpoint="/markets/keyset",
-                url=f"{self._urls.gamma}/markets/keyset",
+                url=f"{self.urls.gamma}/markets/keyset",
                 params={"condition_ids": condition, "include_tag": "true"},
             )
         )
@@ -248,7 +248,7 @@ class PublicVenue:
         return await self._http.send(
             Call(
                 endpoint=endpoint or path,
-                url=self._urls.clob + path,
+                url=self.urls.clob + path,
                 method=method,
                 params=params or {},
                 headers=_JSON if body else {},

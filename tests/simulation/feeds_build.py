@@ -8,21 +8,17 @@ from typing import Any, NamedTuple, cast
 
 from nats.aio.client import Client
 
-from services.ingester.activity import ActivityHub
-from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
-from services.ingester.leaders import Observatory, Rereads
-from services.ingester.letters import DeadLetters
-from services.ingester.resolutions import Resolutions
+from services.ingester.polling import data_api_limits
 from services.ingester.shell import Shell
-from services.ingester.world import World
+from services.ingester.world import World, assemble
 from shared.domain.ids import Wallet, partition_of
+from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, open_http
 from shared.polymarket.urls import VenueUrls
 from shared.runtime.clock import Clock
 from shared.runtime.config import IngesterConfig
-from shared.runtime.memory import MemoryLedger, MemoryStore
 from shared.runtime.ports import Epoch, Lane
 from shared.runtime.runner import LaneRunner, Ports, Service
 from tests.support.virtual import VirtualLoop
@@ -71,13 +67,11 @@ class Process:
         url: str,
         *,
         settings: IngesterConfig,
-        ledger: MemoryLedger,
-        store: MemoryStore,
+        ports: Ports,
         bus: Bus,
-        clock: Clock,
     ) -> None:
         self._leaders, self._url, self._settings = leaders, url, settings
-        self._ledger, self._store, self._bus, self._clock = ledger, store, bus, clock
+        self._ports, self._bus, self._clock = ports, bus, ports.clock
         self._epoch = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -98,23 +92,22 @@ class Process:
             self._task.result()
 
     async def _run(self, epoch: int) -> None:
+        clock, settings = self._clock, self._settings
+        pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
         patience = Patience(deadline_s=10.0, attempt_s=5.0)
-        async with open_http(rng=random.Random(epoch), patience=patience) as http:
-            clock, settings, urls = self._clock, self._settings, VenueUrls.local(self._url)
+        async with open_http(rng=random.Random(epoch), patience=patience, gate=pacer) as http:
+            urls = VenueUrls.local(self._url)
             venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
-            dead = DeadLetters(self._ledger)
-            hub = ActivityHub(self._leaders, clock, dead, settings=settings, url=urls.activity_ws)
-            resolutions = Resolutions(venue, clock, dead.bury)
-            client = cast("Client", self._bus)
-            outlets = Outlets(self._store, client, dead.bury, resolutions.suspect)
-            books = BookKeeper(venue, outlets, clock, settings=settings, market_ws=urls.market_ws)
-            observatory = Observatory(venue, self._store, every_s=settings.leader_snapshot_s)
-            rereads = Rereads(client, dead.bury)
-            world = World(
-                hub, books, venue, dead, self._leaders, settings, observatory, rereads, resolutions
+            world = assemble(
+                self._leaders,
+                settings,
+                venue=venue,
+                pacer=pacer,
+                ports=self._ports,
+                client=cast("Client", self._bus),
             )
             async with asyncio.TaskGroup() as group:
-                for work in (hub.run, books.run, dead.run, rereads.run, resolutions.run):
+                for work in world.background:
                     group.create_task(work())
                 for partition in sorted({partition_of(leader) for leader in self._leaders}):
                     group.create_task(self._lane(Lane("ingester", partition), world, epoch))
@@ -127,6 +120,5 @@ class Process:
             evolve=evolve,
             inputs=lambda _: (),
         )
-        ports = Ports(ledger=self._ledger, store=self._store, clock=self._clock)
-        runner = LaneRunner(service, lane, Shell(lane, world), ports, Epoch(epoch))
+        runner = LaneRunner(service, lane, Shell(lane, world), self._ports, Epoch(epoch))
         await runner.run(asyncio.Event())

@@ -22,6 +22,7 @@ from shared.domain.messages import Fact, FeedChanged
 from shared.domain.views import decode
 from shared.runtime.config import IngesterConfig
 from shared.runtime.memory import MemoryLedger, MemoryStore
+from shared.runtime.runner import Ports
 from tests.simulation.feeds_build import Bus, Process, VirtualClock
 from tests.support.virtual import VirtualLoop, run_virtually
 
@@ -70,10 +71,8 @@ async def storm(loop: VirtualLoop, seed: int) -> Told:
             LEADERS,
             venue.url,
             settings=SETTINGS,
-            ledger=ledger,
-            store=store,
+            ports=Ports(ledger=ledger, store=store, clock=VirtualClock(loop)),
             bus=bus,
-            clock=VirtualClock(loop),
         )
         process.start()
         crowd = asyncio.create_task(Crowd(admin, LEADERS, markets, seed).run(0.5))
