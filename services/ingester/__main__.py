@@ -1,10 +1,12 @@
 """Composition root of the ingester."""
 
+import os
 import random
 from functools import partial
 
 from services.ingester.activity import ActivityHub
 from services.ingester.books import BookKeeper, Outlets
+from services.ingester.chain import ChainWatcher
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.leaders import Observatory, Rereads
 from services.ingester.letters import DeadLetters
@@ -12,8 +14,10 @@ from services.ingester.report import FeedReport
 from services.ingester.resolutions import Resolutions
 from services.ingester.shell import Shell
 from services.ingester.world import World
+from shared.polymarket.chain_node import Node
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
+from shared.runtime.config import chain_urls
 from shared.runtime.runner import Service
 from shared.runtime.serve import Built, Context, main, urls_of
 
@@ -33,8 +37,10 @@ def build(context: Context) -> Built[State]:
     observatory = Observatory(venue, context.store, every_s=settings.leader_snapshot_s)
     rereads = Rereads(context.client, dead.bury)
     world = World(hub, books, venue, dead, leaders, settings, observatory, rereads, resolutions)
+    rpc_url, ws_url = chain_urls(config, os.environ)
+    chain = ChainWatcher(world, Node(http, rpc_url), clock, ws_url=ws_url) if rpc_url else None
     report = FeedReport(
-        hub, books, dead, store=context.store, clock=clock, instance=context.instance
+        world, store=context.store, clock=clock, instance=context.instance, chain=chain
     )
     service = Service(
         name="ingester",
@@ -43,7 +49,10 @@ def build(context: Context) -> Built[State]:
         evolve=evolve,
         inputs=lambda _: (),
     )
-    background = (hub.run, books.run, report.run, dead.run, rereads.run, resolutions.run)
+    background = (
+        hub.run, books.run, report.run, dead.run, rereads.run, resolutions.run,
+        *((chain.run,) if chain else ()),
+    )  # fmt: skip
     return Built(service=service, make_shell=lambda lane: Shell(lane, world), background=background)
 
 
