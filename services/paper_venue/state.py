@@ -1,6 +1,7 @@
 """The venue's records: orders, trades, rows, events, and the state that holds them all."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -118,6 +119,25 @@ class Trade(msgspec.Struct, kw_only=True):
     updated_ns: int = 0
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A trade in its block: where its transaction and its logs begin."""
+
+    block: int
+    tx_index: int
+    log_index: int
+    trade: Trade
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """How a settlement goes wrong: it is retried so long and then succeeds, or it fails."""
+
+    retry_ns: int | None = None  # None: it fails
+
+
+def no_trouble(trade: Trade) -> Trouble | None:
+    """Settle every trade."""
+
+
 class BookMoved(msgspec.Struct, frozen=True):
     condition: ConditionId
     changes: tuple[tuple[bool, int], ...]  # (is bid, price of outcome 0)
@@ -163,8 +183,9 @@ class MarketResolved(msgspec.Struct, frozen=True):
 
 MarketEvent = BookMoved | Traded | TickChanged | MarketOpened | MarketResolved
 Event = MarketEvent | OrderMoved | TradeMoved | RowsShown
-TimerKind = Literal["mined", "confirmed", "retrying", "failed", "rows", "expire", "release"]
-Timer = tuple[int, int, TimerKind, Trade | Order | tuple[Row, ...]]
+TimerKind = Literal[
+    "mined", "confirmed", "retrying", "failed", "rows", "expire", "release", "withdraw", "reopen"
+]
 
 
 class Listing(msgspec.Struct, kw_only=True):
@@ -182,6 +203,11 @@ class Listing(msgspec.Struct, kw_only=True):
     last_price: Price | None = None  # of outcome 0
     last_side: Side = "BUY"  # the taker's, on outcome 0
     payouts: tuple[int, int] | None = None  # micro-dollars a share
+    volume: int = 0  # micro-dollars that takers traded, failed settlements included
+    resolved_ns: int = 0  # when the payouts became known
+
+
+Timer = tuple[int, int, TimerKind, Trade | Order | Listing | tuple[Row, ...]]
 
 
 class Venue(msgspec.Struct, kw_only=True):
@@ -196,13 +222,14 @@ class Venue(msgspec.Struct, kw_only=True):
     trades_of: dict[Wallet, list[str]] = msgspec.field(default_factory=dict)
     rows: list[Row] = msgspec.field(default_factory=list)
     rows_of: dict[Wallet, list[Row]] = msgspec.field(default_factory=dict)
+    sealed: list[Sealed] = msgspec.field(default_factory=list)  # what is on the chain, in order
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
     names: dict[Wallet, str] = msgspec.field(default_factory=dict)  # shown in public rows
     timers: list[Timer] = msgspec.field(default_factory=list)
     events: deque[Event] = msgspec.field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
     touched: dict[ConditionId, None] = msgspec.field(default_factory=dict)
-    fail_settlements: int = 0  # how many of the next trades will fail after they matched
+    trouble: Callable[[Trade], Trouble | None] = no_trouble  # of the settlement of a fresh trade
     count: int = 0  # of everything numbered: trades, transactions, rows, timers
     now_ns: int = 0
 
