@@ -5,7 +5,7 @@ shows blocks that may yet be replaced. New blocks are asked for so that silence 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -36,11 +36,11 @@ class _Message(msgspec.Struct, frozen=True):
     """A notification has ``params``, the answer to a subscription ``result`` or ``error``."""
 
     params: _Told | None = None
-    error: msgspec.Raw | None = None
+    error: dict[str, Any] | None = None
 
 
 class _Shape(msgspec.Struct, frozen=True):
-    topics: msgspec.Raw | None = None
+    topics: list[str] | None = None
 
 
 def batches(wallets: Sequence[Wallet]) -> Iterator[Sequence[Wallet]]:
@@ -95,7 +95,7 @@ class ChainFeed:
 def _event(piece: msgspec.Raw) -> Head | Sighted | None:
     message = wire.decode(piece, _Message, where=_WHERE)
     if message.error is not None:
-        raise WireError("refused", where=_WHERE, seen=bytes(message.error))
+        raise WireError("refused", where=_WHERE, seen=message.error)
     if message.params is None:
         return None  # a subscription's name
     result = message.params.result
