@@ -39,6 +39,7 @@ BACK_MAX: Final = 1_000  # blocks that a head may go back before the node counts
 TOKENS_MAX: Final = 20_000  # whose market is remembered
 WAITING_MAX: Final = 1_000  # transactions with a token whose market is not known yet
 ROWS_MAX: Final = 200  # passed on together, but for a transaction that has more
+READS_MAX: Final = 50  # questions for blocks before the head is looked at again
 TRIES_MAX: Final = 8  # questions for a token's market, about four minutes; then REST tells
 _AT_ONCE: Final = 4  # markets being asked for
 _EAGER_S: Final = 0.5  # between two looks while a fill that was sighted is not deep enough
@@ -111,6 +112,7 @@ class ChainWatcher:
         self._node, self._clock, self._ws_url = node, clock, ws_url
         self.counts = Counts()
         self._next: int | None = None  # the first block that is not read yet
+        self._behind = False  # there are more blocks than one turn reads
         self._span = world.settings.chain_blocks_max
         self._waiting: deque[Waiting] = deque()
         self._sighted = 0  # the newest block that the stream showed a fill in
@@ -127,6 +129,8 @@ class ChainWatcher:
         detail = f"block {self._head.number}, {told.rows} rows, {told.first} first here"
         if told.contradicted or told.left:
             detail += f", {told.contradicted} contradicted, {told.left} left to REST"
+        if told.unverified:
+            detail += f", {told.unverified} of ExchangeV3, whose event is unverified"
         return FeedView(
             name="chain", state=self._judged(), heard_ns=self._head.venue_ns, detail=detail
         )
@@ -152,6 +156,8 @@ class ChainWatcher:
             if self._failures:
                 await asyncio.sleep(min(_BACKOFF_S_MAX, pause_s * 2 ** min(self._failures, 10)))
                 continue
+            if self._behind:
+                continue
             if self._next is not None and self._sighted >= self._next:
                 pause_s = min(pause_s, _EAGER_S)
             with contextlib.suppress(TimeoutError):
@@ -170,8 +176,11 @@ class ChainWatcher:
                 log(_logger, logging.WARNING, "chain_blocks_left", blocks=due, head=last)
             self._next = last + 1
         assert self._next is not None
-        while self._next <= last:
+        for _ in range(READS_MAX):
+            if self._next > last:
+                break
             self._next = await self._read(wallets, self._next, last) + 1
+        self._behind = self._next <= last
         await self._settle()
 
     async def _read(self, wallets: list[Wallet], first: int, last: int) -> int:

@@ -379,3 +379,29 @@ def test_the_first_complete_read_says_all(shapes: dict[str, Cut], told: list[boo
     assert not any(isinstance(fact, FeedChanged) for fact in live.said)
     for size in (*shapes["rest"], 5, FULL_SIZE):
         assert show(live, "stream", (size,)) == [], "the stream adds nothing to what was counted"
+
+
+@law
+@given(st.fixed_dictionaries({"stream": cuts, "rest": cuts, "chain": cuts}), shows)
+def test_a_read_that_was_interrupted_is_decided_to_its_end(
+    shapes: dict[str, Cut], told: list[Show]
+) -> None:
+    """Whatever part of its facts was recorded, the same read again gives exactly the others."""
+    live = Live()
+    begin_at(live)
+    for each in told:
+        if each.source == "stream":
+            show(live, "stream", (shapes["stream"][each.pick % len(shapes["stream"])],))
+    for source in ("chain", "rest"):
+        rows = tuple(a_trade(size=Shares(size * MICRO)) for size in shapes[source] * 2)
+        seen_ns = T0_S * NS_PER_S
+        message: object = ChainRows(rows=rows, blocks=(1, 1), seen_ns=seen_ns)
+        if source == "rest":
+            message = RestRows(leader=LEADER, rows=rows, through_s=T0_S + 1, seen_ns=seen_ns)
+        facts = core.decide(POLICY, live.state, message, seen_ns)
+        for count in range(len(facts) + 1):
+            state = msgspec.json.decode(encode_state(live.state), type=State)
+            for fact in facts[:count]:
+                core.evolve(state, fact)
+            assert core.decide(POLICY, state, message, seen_ns) == facts[count:]
+        live.hear(message, T0_S)

@@ -349,6 +349,30 @@ def gives_at_most(blocks: int) -> Callable[[httpx.Request], httpx.Response | Non
     return refuse
 
 
+async def test_a_long_way_is_read_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "READS_MAX", 2)
+    between = Between()
+    narrow = {"chain_blocks_max": 3, "chain_confirmations": 0, "chain_poll_ms": 3_600_000}
+    async with (
+        a_chain(block_ms=20) as venue,
+        a_system(venue) as system,
+        system.lane(),
+        a_watcher(venue, system, between, **narrow) as watcher,
+    ):
+        market = await post(venue, "market", MARKET)
+        await begun(system)
+        await watcher.turn()
+        await buys(venue, market, 10)
+        await blocks_pass(venue, 30)
+        between.asked.clear()
+        async with served(watcher):
+            await fills(system, 1)
+            await eventually(lambda: len(between.ranges()) >= 10)
+        given = between.ranges()
+        assert [first for first, _ in given[1:]] == [last + 1 for _, last in given[:-1]]
+        assert max(last - first + 1 for first, last in given) == 3
+
+
 async def test_questions_narrow_until_the_node_answers_and_no_block_is_skipped() -> None:
     between = Between()
     between.refuse = gives_at_most(3)

@@ -39,7 +39,7 @@ def test_a_key_takes_its_place_and_is_asked_for_by_name() -> None:
     ("venue", "key", "says"),
     [
         ({"chain_rpc_url": "ws://x"}, "venue.chain_rpc_url", "begins with http://"),
-        ({"chain_rpc_url": "http://u:p@x"}, "venue.chain_rpc_url", "no password"),
+        ({"chain_rpc_url": "http://:pw@x"}, "venue.chain_rpc_url", "no password"),
         (
             {"chain_rpc_url": "http://x", "chain_ws_url": "http://x"},
             "venue.chain_ws_url",
