@@ -1,16 +1,20 @@
 """Composition root of the ingester."""
 
+import os
 import random
 from functools import partial
 
+from services.ingester.chain import ChainWatcher
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.polling import data_api_limits
 from services.ingester.report import FeedReport
 from services.ingester.shell import Shell
 from services.ingester.world import assemble
+from shared.polymarket.chain_node import Node
 from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, connect_http
+from shared.runtime.config import chain_urls
 from shared.runtime.runner import Service
 from shared.runtime.serve import Built, Context, main, urls_of
 
@@ -32,7 +36,11 @@ def build(context: Context) -> Built[State]:
         ports=context.ports,
         client=context.client,
     )
-    report = FeedReport(world, store=context.store, clock=clock, instance=context.instance)
+    rpc_url, ws_url = chain_urls(config, os.environ)
+    chain = ChainWatcher(world, Node(http, rpc_url), clock, ws_url=ws_url) if rpc_url else None
+    report = FeedReport(
+        world, store=context.store, clock=clock, instance=context.instance, chain=chain
+    )
     service = Service(
         name="ingester",
         state=State,
@@ -40,7 +48,7 @@ def build(context: Context) -> Built[State]:
         evolve=evolve,
         inputs=lambda _: (),
     )
-    background = (*world.background, report.run)
+    background = (*world.background, report.run, *((chain.run,) if chain else ()))
     return Built(service=service, make_shell=lambda lane: Shell(lane, world), background=background)
 
 

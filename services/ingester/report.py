@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from services.ingester.chain import ChainWatcher
 from services.ingester.world import World
 from shared.domain.views import FeedsView, FeedView, encode, feed_key
 from shared.runtime.clock import Clock
@@ -15,10 +16,19 @@ _logger = logging.getLogger(__name__)
 class FeedReport:
     """Writes the age of every feed where people and ``driftless status`` look."""
 
-    def __init__(self, world: World, *, store: Store, clock: Clock, instance: str) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        store: Store,
+        clock: Clock,
+        instance: str,
+        chain: ChainWatcher | None = None,
+    ) -> None:
         self._hub, self._books, self._dead = world.hub, world.books, world.dead
         self._poller = world.poller
         self._store, self._clock, self._instance = store, clock, instance
+        self._chain = chain
 
     async def run(self) -> None:
         while True:
@@ -26,6 +36,7 @@ class FeedReport:
             view = FeedsView(
                 as_of_ns=self._clock.now_ns(),
                 feeds=(
+                    *((self._chain.view(),) if self._chain else ()),
                     FeedView(name="activity", state=self._hub.state, heard_ns=self._hub.heard_ns),
                     FeedView(
                         name="books",
