@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, cast
 
 from nats.aio.client import Client
 
+from services.ingester.chain import ChainWatcher
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.polling import data_api_limits
 from services.ingester.shell import Shell
 from services.ingester.world import World, assemble
 from shared.domain.ids import Wallet, partition_of
+from shared.polymarket.chain_node import Node
 from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, open_http
@@ -69,7 +71,9 @@ class Process:
         settings: IngesterConfig,
         ports: Ports,
         bus: Bus,
+        with_chain: bool,
     ) -> None:
+        self._with_chain = with_chain
         self._leaders, self._url, self._settings = leaders, url, settings
         self._ports, self._bus, self._clock = ports, bus, ports.clock
         self._epoch = 0
@@ -106,8 +110,13 @@ class Process:
                 ports=self._ports,
                 client=cast("Client", self._bus),
             )
+            works = [*world.background]
+            if self._with_chain:
+                node = Node(http, f"{self._url}/rpc")
+                socket = f"{self._url.replace('http', 'ws', 1)}/rpc"
+                works.append(ChainWatcher(world, node, clock, ws_url=socket).run)
             async with asyncio.TaskGroup() as group:
-                for work in world.background:
+                for work in works:
                     group.create_task(work())
                 for partition in sorted({partition_of(leader) for leader in self._leaders}):
                     group.create_task(self._lane(Lane("ingester", partition), world, epoch))

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from services.lab.feeds_world import Admin, Crowd, Market, Served, said
@@ -70,7 +71,8 @@ async def storm(loop: VirtualLoop, seed: int) -> Told:
         process = Process(
             LEADERS,
             venue.url,
-            settings=SETTINGS,
+            settings=msgspec.structs.replace(SETTINGS, activity_sockets=1 + seed % 2),
+            with_chain=seed % 3 == 0,
             ports=Ports(ledger=ledger, store=store, clock=VirtualClock(loop)),
             bus=bus,
         )
