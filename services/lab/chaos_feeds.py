@@ -78,7 +78,8 @@ async def storm(directory: Path, *, seed: int, minutes: float, console: Console)
     """Run one storm and judge it."""
     plan = Plan(
         fsync=True, leaders=16, markets=8, settings=_SETTINGS, services=("ingester",), copies=2,
-        venue={"book_history": 1_000_000, "rtds_delay_ms": 500, "data_api_delay_ms": 1_500},
+        venue={"book_history": 1_000_000, "rtds_delay_ms": 500, "data_api_delay_ms": 1_500,
+               "index_jitter_ms": 3_000},
     )  # fmt: skip
     async with System(directory, plan) as system:
         admin, served = Admin(system.http), Served()

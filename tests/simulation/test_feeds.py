@@ -27,13 +27,17 @@ from shared.runtime.runner import Ports
 from tests.simulation.feeds_build import Bus, Process, VirtualClock
 from tests.support.virtual import VirtualLoop, run_virtually
 
-SEEDS = range(12)
-STORM_S = 60
+SEEDS = range(6)
+STORM_S = 200
 CALM_S = 200  # idle leaders are read once a minute, and the index lags
 ASTRAY_S_MAX = 60.0  # what no evidence can show is found by asking REST
 SETTINGS = IngesterConfig(poll_interval_ms=2_000, backfill_s=3_600)
 VENUE = VenueConfig(
-    book_history=1_000_000, rtds_delay_ms=500, data_api_delay_ms=1_500, mined_delay_ms=1_000
+    book_history=1_000_000,
+    rtds_delay_ms=500,
+    data_api_delay_ms=1_500,
+    index_jitter_ms=3_000,
+    mined_delay_ms=1_000,
 )
 LEADERS = [Wallet(f"0x{n:040x}") for n in range(1, 6)]
 
