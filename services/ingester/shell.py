@@ -56,6 +56,7 @@ class Shell(QuietShell[State]):
             _present(self._resolutions.lanes, partition, watched),
             _present(self._rereads.lanes, partition, self._snapshots),
             self._hub.reading(self._leaders),
+            self._books.holding(partition),
         ):
             if not self._leaders:
                 await asyncio.Event().wait()

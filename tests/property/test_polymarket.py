@@ -171,7 +171,7 @@ def test_a_trusted_book_equals_its_replayed_changes(
         sent.append(change_frame(at, is_bid=is_bid, price=price, size=size, book=book))
         history.append({side: dict(levels) for side, levels in book.items()})
     snapshot_at = min(seen, len(told))
-    read_at = max(0, snapshot_at - 3)
+    read_at = max(min(1, snapshot_at - 1), snapshot_at - 3)  # not before what was heard first
     events = []
     for at, frame in enumerate(sent, start=1):
         if at == snapshot_at:
