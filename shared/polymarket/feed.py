@@ -285,10 +285,12 @@ class MarketFeed:
         if was_trusted and ladder.trusted:  # what we know is newer, and stays
             self.counts[reason] += 1
             return told
-        if reason == "stale snapshot":  # the stream can say more than the REST book of before
+        if reason == "stale snapshot":  # REST lags, and if it does for long, the stream is asked
             self._ask_soon(ladder, now_ns=now_ns)
             self.counts[reason] += 1
-            return [*told, *_moved(ladder), *self._stuck(ladder, reason, now_ns=now_ns)]
+            lags = now_ns - ladder.hole_ns <= self._silence.snapshot_ns
+            stuck = [] if lags else self._stuck(ladder, reason, now_ns=now_ns)
+            return [*told, *_moved(ladder), *stuck]
         if book.source == "rest" and reason != "before a loss" and not was_trusted:
             self._ask_soon(ladder, now_ns=now_ns)
             self.counts[reason] += 1

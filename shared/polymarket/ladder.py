@@ -54,7 +54,8 @@ class Ladder:
         self._floor_ns = 0
         self._floored_ns = 0  # our time of what the floor stands on
         self._tick_ns = 0  # the venue's time of the last change of tick
-        self._hole_ns = -1  # our time of the last loss: snapshots asked for before may lack it
+        self.hole_ns = -1  # our time of the last loss: snapshots asked for before may lack it
+        self._is_joined = False  # the stream told every change since the snapshot we stand on
         self._has_hole = False  # what is kept for a snapshot does not begin with the subscription
         self._bids: dict[Price, Shares] = {}
         self._asks: dict[Price, Shares] = {}
@@ -93,9 +94,9 @@ class Ladder:
             return None
         if reason := self._objection(book, now_ns=now_ns, asked_ns=asked_ns):
             return reason
+        if self.trusted and book.as_of_ns < self.as_of_ns:
+            return None  # a state that we have left behind, and it was like that
         if self.trusted and book.source == "rest":
-            if book.as_of_ns < self.as_of_ns:
-                return None  # a state that we have left behind, and it was like that
             self._owe(book.as_of_ns, now_ns=now_ns)
         self._stand(book, now_ns=now_ns, asked_ns=asked_ns)
         if self._is_crossed():
@@ -104,15 +105,17 @@ class Ladder:
             price % book.tick for price in (*self._bids, *self._asks)
         ):
             return self.distrust("off the tick grid")
+        self._is_joined = self._is_joined or book.source == "stream" or bool(self._pending)
         pending, self._pending = sorted(self._pending, key=_at_ns), deque()
         # After the first contradiction the rest is kept for the next snapshot.
         reasons = [self.apply(change, now_ns=now_ns) for change in pending]
         return next((reason for reason in reasons if reason), None)
 
     def _objection(self, book: Book, *, now_ns: int, asked_ns: int | None) -> Reason | None:
-        if self.trusted and book.source == "rest" and book.as_of_ns <= self.as_of_ns:
+        is_behind = book.as_of_ns < self.as_of_ns + (book.source == "rest")
+        if self.trusted and is_behind:
             return self._compare(book, now_ns=now_ns)
-        if not self.trusted and asked_ns is not None and asked_ns <= self._hole_ns:
+        if not self.trusted and asked_ns is not None and asked_ns <= self.hole_ns:
             return "before a loss"
         if self._is_outvoted(book, now_ns=now_ns):
             return None
@@ -126,11 +129,14 @@ class Ladder:
         return None
 
     def _compare(self, book: Book, *, now_ns: int) -> Reason | None:
-        """Judge a REST book that is not newer than a book we trust, by what ours was then."""
+        """Judge a book that is not newer than one we trust, by what ours was then."""
         then = [digest for at_ns, digest in self._states if at_ns == book.as_of_ns]
+        if _digest_of(book) in then:
+            return None
+        if book.source == "stream" and book.as_of_ns >= self.base_ns:
+            self._break(now_ns=now_ns)  # it comes late: what we applied after its time lacks it
+            return self.distrust("time went back")
         if then:
-            if _digest_of(book) in then:
-                return None
             self._break(now_ns=now_ns)
             return self.distrust("REST disagrees")
         lags = now_ns - self.seen_ns <= LAG_NS_MAX or self._is_outvoted(book, now_ns=now_ns)
@@ -198,7 +204,11 @@ class Ladder:
             return None
         if change.at_ns < self.base_ns:
             return None
-        reason = self._merge(change, now_ns=now_ns)
+        if not self._is_joined and change.at_ns > self.base_ns:
+            reason: Reason | None = "before a gap"  # a REST book may be older than it looks
+        else:
+            self._is_joined = True
+            reason = self._merge(change, now_ns=now_ns)
         if reason:
             self._raise_floor(change.at_ns, now_ns=now_ns)
             self._break(now_ns=now_ns)
@@ -267,7 +277,7 @@ class Ladder:
 
     def _break(self, *, now_ns: int) -> None:
         self._pending.clear()
-        self._hole_ns, self._has_hole = now_ns, True
+        self.hole_ns, self._has_hole, self._is_joined = now_ns, True, False
 
     def _raise_floor(self, at_ns: int, *, now_ns: int) -> None:
         if at_ns > self._floor_ns:
