@@ -98,6 +98,7 @@ class Ladder:
             return None  # a state that we have left behind, and it was like that
         if self.trusted and book.source == "rest":
             self._owe(book.as_of_ns, now_ns=now_ns)
+        follows = book.source == "stream" and not self._has_hole
         self._stand(book, now_ns=now_ns, asked_ns=asked_ns)
         if self._is_crossed():
             return self.distrust("crossed snapshot")
@@ -105,7 +106,7 @@ class Ladder:
             price % book.tick for price in (*self._bids, *self._asks)
         ):
             return self.distrust("off the tick grid")
-        self._is_joined = self._is_joined or book.source == "stream" or bool(self._pending)
+        self._is_joined = self._is_joined or follows or bool(self._pending)
         pending, self._pending = sorted(self._pending, key=_at_ns), deque()
         # After the first contradiction the rest is kept for the next snapshot.
         reasons = [self.apply(change, now_ns=now_ns) for change in pending]
@@ -124,7 +125,9 @@ class Ladder:
         if book.as_of_ns < self._tick_ns and book.tick != self.tick:
             return "before the tick changed"
         follows = book.source == "stream" and not self._has_hole  # the kept changes, all of them
-        if self._pending and not follows and book.as_of_ns < min(map(_at_ns, self._pending)):
+        first_ns = min(map(_at_ns, self._pending), default=0)
+        if book.as_of_ns < first_ns and not follows:
+            self._raise_floor(first_ns, now_ns=now_ns)
             return "before a gap"
         return None
 
@@ -173,7 +176,6 @@ class Ladder:
         self.base_ns = book.as_of_ns
         self.trusted = True
         self._see(book, now_ns=now_ns, asked_ns=asked_ns)
-        self._has_hole = False
         self._states.clear()
         self._moved(book.as_of_ns, now_ns=now_ns)
         if book.source == "stream":
@@ -205,9 +207,9 @@ class Ladder:
         if change.at_ns < self.base_ns:
             return None
         if not self._is_joined and change.at_ns > self.base_ns:
-            reason: Reason | None = "before a gap"  # a REST book may be older than it looks
+            reason: Reason | None = "before a gap"  # what was lost may lie between the two
         else:
-            self._is_joined = True
+            self._is_joined, self._has_hole = True, False
             reason = self._merge(change, now_ns=now_ns)
         if reason:
             self._raise_floor(change.at_ns, now_ns=now_ns)

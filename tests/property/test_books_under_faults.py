@@ -89,6 +89,7 @@ class World:
         self.due: list[tuple[int, int, Any]] = []  # what arrives when, in order of sending
         self.sent = 0
         self.lied = False
+        self.newest: dict[TokenId, int] = {}  # the latest book that was ever trusted
         self.resyncs = Resyncs(Budget(20, 40, now_ns=T0_NS))
         self.set_depth({40: 5}, {60: 5})
         self.streams = Lines(self)
@@ -175,7 +176,7 @@ class World:
         if self.happens(faults.drop):
             return
         if self.happens(faults.cut):
-            text, at_ns = text[: self.rng.randrange(len(text))] + "#", 0
+            text = text[: self.rng.randrange(len(text))] + "#"
         elif self.happens(faults.lying_stamp):
             text = shifted(text)
             self.lied = True
@@ -187,9 +188,8 @@ class World:
     def deliver(self, line: Line, text: str, tokens: Iterable[TokenId], at_ns: int) -> None:
         if not line.is_open or self.lines.get(line.connection.number) is not line:
             return
-        if at_ns:
-            for token in tokens:
-                line.unheard[token].discard(at_ns // NS_PER_MS * NS_PER_MS)
+        for token in tokens:  # a frame that was cut is heard too: the client knows of its loss
+            line.unheard[token].discard(at_ns // NS_PER_MS * NS_PER_MS)
         for event in line.connection.feed.receive(text, now_ns=self.now_ns):
             self.streams._heard(line.connection, event)
 
@@ -221,6 +221,9 @@ class World:
         if not book.trusted or (self.lied and book.as_of_ns not in self.history[book.token]):
             return
         assert not book.is_crossed
+        if not self.lied:  # what REST said a while ago never replaces what is newer
+            assert book.as_of_ns >= self.newest.get(book.token, 0)
+            self.newest[book.token] = book.as_of_ns
         assert book.seen_ns <= self.now_ns
         home = self.streams._home[book.token]
         ladder = home.feed._ladders[book.token]
