@@ -171,7 +171,9 @@ class MarketFeed:
                 events += self._check(ladder, "audit", now_ns=now_ns)
             if ladder.waits_ns is not None and now_ns - ladder.waits_ns > wait.snapshot_ns:
                 reason = "frozen" if ladder.owed_ns else "no snapshot"
-                events += self._stuck(ladder, reason, now_ns=now_ns)
+                stuck = self._stuck(ladder, reason, now_ns=now_ns)
+                self.counts[reason] += len(stuck)
+                events += stuck
         return events
 
     def _receive_piecewise(self, frame: Frame, *, now_ns: int) -> list[FeedEvent]:
