@@ -262,7 +262,7 @@ class BookKeeper:
         asked_ns = self._clock.now_ns()
         book = await self._venue.book(token)
         self._take_book(book, asked_ns=asked_ns)
-        return self._streams.book(token) or book
+        return self._streams.book(token) or self._judged(book)
 
     async def _read_many(self, tokens: Sequence[TokenId]) -> None:
         """Read books together; whether one that is missing is gone, only its own answer tells."""
@@ -282,7 +282,13 @@ class BookKeeper:
         if book.token in self._streams:
             self._streams.snapshot(book, asked_ns=asked_ns)
         else:
-            self._moved[book.token] = book
+            self._moved[book.token] = self._judged(book)
+
+    def _judged(self, book: Book) -> Book:
+        """Return a book that no stream keeps: what its hash costs is a setting."""
+        if self._settings.book_hash_rest == "count":
+            return msgspec.structs.replace(book, trusted=True)
+        return book
 
     async def _close(self, token: TokenId) -> None:
         """Stop watching a market without a book; its terms are read once more, for the record."""

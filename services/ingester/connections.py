@@ -86,7 +86,7 @@ class Streams:
 
     @property
     def is_connected(self) -> bool:
-        return all(connection.connected for connection in self._connections.values())
+        return all(connection.connected for connection in self._home.values())
 
     def trust(self) -> tuple[int, int]:
         """Return how many books are trusted and how many are not."""
@@ -195,7 +195,7 @@ class Streams:
             connection.feed,
             host=host,
             rng=self._rng,
-            pace=Pace(poll_s=_WATCH_S),
+            pace=Pace(poll_s=_WATCH_S, silence_s_max=2 * self._settings.book_trust_s),
             outbox=connection.outbox,
         )
 
@@ -224,7 +224,7 @@ class Streams:
             self._told(event)
 
     def _is_stuck(self, event: Stuck, home: _Connection) -> None:
-        log(_logger, logging.WARNING, "book_stuck", token=event.token, reason=event.reason)
+        log(_logger, logging.INFO, "book_stuck", token=event.token, reason=event.reason)
         now_ns = self._clock.now_ns()
         for move in self.rescue.stuck(event.token, home=home.number, now_ns=now_ns):
             self._make(move)
@@ -240,7 +240,8 @@ class Streams:
         home = self._home.get(token)
         if home is None:
             return
-        log(_logger, logging.WARNING, "book_rescue", token=token, step=move.step)
+        level = logging.WARNING if move.step == "polling" else logging.INFO
+        log(_logger, level, "book_rescue", token=token, step=move.step)
         if move.step == "resubscribe":
             frames, events = home.feed.resubscribe(token, now_ns=now_ns)
             home.send(frames)
