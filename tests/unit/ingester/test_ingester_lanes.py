@@ -15,7 +15,7 @@ from services.ingester.books import BookKeeper, Outlets
 from services.ingester.interest import OVER, WANT
 from services.paper_venue.server import Running
 from shared.domain.book import Book
-from shared.domain.ids import PARTITIONS, partition_of
+from shared.domain.ids import PARTITIONS, TokenId, partition_of
 from shared.domain.market import Market
 from shared.domain.units import Shares
 from shared.domain.views import (
@@ -273,3 +273,41 @@ async def test_while_streams_are_silent_books_are_confirmed_over_rest_together(
         quiet = process.keeper._streams.book(markets[1]["tokens"][0])
         assert quiet is not None
         assert (quiet.trusted, quiet.source) == (True, "rest")
+
+
+async def test_a_book_asked_for_does_not_wait_behind_resyncs_and_is_read_once(
+    servers: LocalServers,
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, book_resyncs_per_s=1, book_resyncs_burst=1)
+    async with (
+        a_venue() as venue,
+        a_process(venue, servers, MemoryStore(), settings=settings) as process,
+    ):
+        process.hold(*range(PARTITIONS))
+        market = await post(venue, "market", MARKET)
+        keeper, token = process.keeper, market["tokens"][0]
+        for number in range(50):
+            keeper._resyncs.ask(TokenId(str(7_000 + number)), alone=True)
+        keeper._asked.set()
+        await eventually(lambda: process.calls["/book"] == 1)
+        books = await asyncio.wait_for(
+            asyncio.gather(*(keeper.desk.refresh(token) for _ in range(20))), timeout=1
+        )
+        assert all(book.trusted for book in books)
+        assert process.calls["/book"] <= 3  # one resync a second, and one for all who asked
+
+
+async def test_more_is_asked_for_than_the_venue_bears_and_the_rest_goes_without(
+    servers: LocalServers,
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, book_refreshes_per_s=1, refresh_deadline_ms=1_500)
+    async with (
+        a_venue() as venue,
+        a_process(venue, servers, MemoryStore(), settings=settings) as process,
+    ):
+        market = [await post(venue, "market", MARKET | {"slug": f"r{n}"}) for n in range(3)]
+        tokens = [token for each in market for token in each["tokens"]]
+        asked = (process.keeper.desk.refresh(token) for token in tokens)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(answer, Book) for answer in answers] == [True] * 3 + [False] * 3
+        assert {str(answer) for answer in answers[3:]} == {"/book: too many requests for books"}
