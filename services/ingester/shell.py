@@ -60,6 +60,7 @@ class Shell(QuietShell[State]):
                 self._reader.turn,
             ),
             self._hub.guarding(partition, through_ns=through_ns),
+            self._books.holding(partition),
         ):
             if not self._leaders:
                 await asyncio.Event().wait()

@@ -1,5 +1,7 @@
 """One outcome token's order book, and what walking it would cost."""
 
+from typing import Literal
+
 import msgspec
 
 from shared.domain.ids import ConditionId, TokenId
@@ -7,6 +9,7 @@ from shared.domain.market import Side
 from shared.domain.units import MICRO, Price, Shares, Usd, average_price_up
 
 Level = tuple[Price, Shares]
+BookSource = Literal["stream", "rest"]
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +23,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     as_of_ns: int = 0  # the venue's time of the last change
     seen_ns: int = 0  # our time of the last evidence that it still stands
     trusted: bool = False
+    source: BookSource = "rest"  # whose word the last evidence was
     volatility: int | None = None  # of the mid: micro-log-odds per square root of a second
 
     @property

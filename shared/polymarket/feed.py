@@ -10,61 +10,54 @@ from typing import Final, assert_never
 import msgspec
 
 from shared.domain.book import Book
-from shared.domain.ids import ConditionId, TokenId
-from shared.domain.units import NS_PER_S, Price
-from shared.polymarket import parse, scalars, wire
+from shared.domain.ids import TokenId
+from shared.domain.market import Market
+from shared.polymarket import parse, scalars, seal, wire
 from shared.polymarket.errors import Garbage, WireError
+from shared.polymarket.evidence import Checks, Counts, Reason
+from shared.polymarket.feed_events import BookMoved as BookMoved
+from shared.polymarket.feed_events import FeedEvent as FeedEvent
+from shared.polymarket.feed_events import Flowing as Flowing
+from shared.polymarket.feed_events import Resolved as Resolved
+from shared.polymarket.feed_events import Resync as Resync
+from shared.polymarket.feed_events import Silence as Silence
+from shared.polymarket.feed_events import Stuck as Stuck
+from shared.polymarket.feed_events import TickChanged as TickChanged
 from shared.polymarket.frames import Frame, documents
-from shared.polymarket.ladder import Change, Ladder
+from shared.polymarket.ladder import Ladder
+from shared.polymarket.market_messages import (
+    FUTURE,
+    change_of,
+    check_stamp,
+    resolution_of,
+    tokens_in,
+    tokens_of,
+)
 
 TOKENS_MAX: Final = 200  # a connection; beyond this snapshots were seen to stop (protocol.md 3.5)
-
-
-class BookMoved(msgspec.Struct, frozen=True):
-    book: Book
-
-
-class Resync(msgspec.Struct, frozen=True):
-    """A snapshot of this token is needed: fetch it and give it to ``MarketFeed.snapshot``."""
-
-    token: TokenId
-    reason: str
-
-
-class Resolved(msgspec.Struct, frozen=True):
-    condition: ConditionId
-    winning_token: TokenId | None  # None: not one token won (a 50/50 resolution)
-
-
-class TickChanged(msgspec.Struct, frozen=True):
-    token: TokenId
-    tick: Price
-
-
-FeedEvent = BookMoved | Resync | Resolved | TickChanged | Garbage
-
-
-class Silence(msgspec.Struct, frozen=True, kw_only=True):
-    """How long silence is believed. Beyond each limit a snapshot is asked for."""
-
-    snapshot_ns: int = 5 * NS_PER_S  # for the snapshot of an untrusted token; asked again then
-    token_ns: int = 30 * NS_PER_S  # for one token; its book stays trusted, but it is checked
-    connection_ns: int = 30 * NS_PER_S  # for all tokens together; then all lose trust
 
 
 _EVENTS: Final = msgspec.json.Decoder(wire.MarketEvent | list[wire.MarketEvent])
 _EVENT: Final = msgspec.json.Decoder(wire.MarketEvent)
 _DECODING: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-_BOOK_BEARING: Final = frozenset({"", "book", "price_change", "tick_size_change"})
 
 
 class MarketFeed:
     """The books of one connection's tokens. It never reads a clock or touches a socket."""
 
-    def __init__(self, tokens: Iterable[TokenId] = (), *, silence: Silence | None = None) -> None:
+    def __init__(
+        self,
+        tokens: Iterable[TokenId] = (),
+        *,
+        silence: Silence | None = None,
+        checks: Checks | None = None,
+        counts: Counts | None = None,
+    ) -> None:
         self.heard_ns = 0  # our time of the last message about one of our tokens
-        self._silence = silence or Silence()
+        self.counts = Counts() if counts is None else counts  # of every reason, by its name
+        self._silence, self._checks = silence or Silence(), checks or Checks()
         self._ladders = {token: Ladder(token, now_ns=0) for token in tokens}
+        self._terms: dict[TokenId, Market] = {}
         self._is_open = False
         self._has_greeted = False
         assert len(self._ladders) <= TOKENS_MAX, "too many tokens for one connection"
@@ -82,20 +75,26 @@ class MarketFeed:
         ladder = self._ladders.get(token)
         return ladder.book() if ladder else None
 
+    def know(self, market: Market) -> None:
+        """Learn the terms of a market: with them its streamed books can be verified."""
+        self._terms |= {token: market for token in market.tokens if token in self._ladders}
+
     def opened(self, *, now_ns: int) -> list[str]:
         """Begin a connection: nothing from before it is believed. Return the frames to send."""
         self._is_open, self._has_greeted, self.heard_ns = True, False, now_ns
         for ladder in self._ladders.values():
-            ladder.forget(now_ns=now_ns)
+            ladder.begin(now_ns=now_ns)
         return self._ask(list(self._ladders))
 
     def closed(self, *, now_ns: int) -> list[FeedEvent]:
-        """End a connection: all books lose trust until they are read over REST."""
+        """End a connection: all books lose trust, until the next one's or REST's snapshots."""
         self._is_open = self._has_greeted = False
         events: list[FeedEvent] = []
         for ladder in self._ladders.values():
-            ladder.forget(now_ns=now_ns)
-            events += self._doubted(ladder, "connection lost", now_ns=now_ns)
+            ladder.end(now_ns=now_ns)
+            self.counts["connection lost"] += 1
+            self._ask_soon(ladder, now_ns=now_ns)
+            events += _moved(ladder)
         return events
 
     def subscribe(self, tokens: Iterable[TokenId], *, now_ns: int) -> list[str]:
@@ -104,18 +103,43 @@ class MarketFeed:
         assert len(self._ladders) + len(new) <= TOKENS_MAX, "too many tokens for one connection"
         self.heard_ns = self.heard_ns if self._ladders else now_ns
         self._ladders.update({token: Ladder(token, now_ns=now_ns) for token in new})
+        if self._is_open:
+            for token in new:
+                self._ladders[token].begin(now_ns=now_ns)
         return self._ask(new)
 
     def unsubscribe(self, tokens: Iterable[TokenId]) -> list[str]:
         gone = [token for token in dict.fromkeys(tokens) if self._ladders.pop(token, None)]
+        for token in gone:
+            self._terms.pop(token, None)
         if not gone or not self._has_greeted:
             return []
         return [_frame({"operation": "unsubscribe", "assets_ids": gone})]
 
-    def snapshot(self, book: Book, *, now_ns: int) -> list[FeedEvent]:
-        """Take a book read over REST; it restores trust unless it contradicts the stream."""
+    def resubscribe(self, token: TokenId, *, now_ns: int) -> tuple[list[str], list[FeedEvent]]:
+        """Ask the stream for a token anew; between the two frames changes may pass untold."""
+        ladder = self._ladders.get(token)
+        if ladder is None or not self._has_greeted:
+            return [], []
+        ladder.begin(now_ns=now_ns)
+        self.counts["resubscribed"] += 1
+        gone = _frame({"operation": "unsubscribe", "assets_ids": [token]})
+        return [gone, *self._ask([token])], _moved(ladder)
+
+    def snapshot(self, book: Book, *, now_ns: int, asked_ns: int | None = None) -> list[FeedEvent]:
+        """Take a book read over REST, asked for at ``asked_ns``.
+
+        It restores trust unless it contradicts the stream, or what we know is newer.
+        """
         ladder = self._ladders.get(book.token)
-        return self._load(ladder, book, now_ns=now_ns) if ladder else []
+        if ladder is None:
+            return []
+        if not book.trusted:
+            self.counts["hash disagrees"] += 1
+            if self._checks.rest == "distrust":
+                self._ask_soon(ladder, now_ns=now_ns)
+                return _moved(ladder)
+        return self._load(ladder, book, now_ns=now_ns, asked_ns=asked_ns)
 
     def receive(self, frame: Frame, *, now_ns: int) -> list[FeedEvent]:
         """Take one frame of the socket, whatever it is."""
@@ -131,18 +155,25 @@ class MarketFeed:
     def poll(self, *, now_ns: int) -> list[FeedEvent]:
         """Say what time alone demands."""
         wait, events = self._silence, list[FeedEvent]()
-        frozen = self._is_open and self.is_silent(now_ns=now_ns, limit_ns=wait.connection_ns)
+        frozen = self._is_open and self.is_silent(now_ns=now_ns, limit_ns=wait.token_ns)
         for ladder in self._ladders.values():
-            since_asked = now_ns - ladder.asked_ns
-            unseen = now_ns - ladder.seen_ns > wait.connection_ns  # not over REST either
-            if frozen and ladder.trusted and unseen:
-                ladder.distrust("silent connection")
-                events += self._doubted(ladder, "silent connection", now_ns=now_ns)
-            elif not ladder.trusted and since_asked > wait.snapshot_ns:
-                events += self._doubted(ladder, "no snapshot", now_ns=now_ns)
-            elif now_ns - max(ladder.seen_ns, ladder.asked_ns) > wait.token_ns:
-                ladder.asked_ns = now_ns
-                events.append(Resync(ladder.token, "silent token"))
+            if not ladder.trusted:
+                if now_ns - ladder.asked_ns > wait.snapshot_ns:
+                    events += self._doubted(ladder, "no snapshot", now_ns=now_ns)
+            elif now_ns - ladder.seen_ns > wait.trust_ns:
+                reason = ladder.distrust("silent connection" if frozen else "silent token")
+                events += self._doubted(ladder, reason, now_ns=now_ns)
+                events += self._stuck(ladder, reason, now_ns=now_ns)
+            elif now_ns - max(ladder.seen_ns, ladder.asked_ns) > self._limit_ns(ladder):
+                reason = "polling" if self._is_polled(ladder) else "silent token"
+                events += self._check(ladder, reason, now_ns=now_ns)
+            elif now_ns - max(ladder.audited_ns, ladder.asked_ns) > wait.audit_ns:
+                events += self._check(ladder, "audit", now_ns=now_ns)
+            if ladder.waits_ns is not None and now_ns - ladder.waits_ns > wait.snapshot_ns:
+                reason = "frozen" if ladder.owed_ns else "no snapshot"
+                stuck = self._stuck(ladder, reason, now_ns=now_ns)
+                self.counts[reason] += len(stuck)
+                events += stuck
         return events
 
     def _receive_piecewise(self, frame: Frame, *, now_ns: int) -> list[FeedEvent]:
@@ -156,7 +187,7 @@ class MarketFeed:
                 event = _EVENT.decode(piece)
             except _DECODING as e:
                 error = WireError(str(e), where="market stream", seen=bytes(piece))
-                about = _tokens_in(piece)
+                about = tokens_in(piece)
                 events.append(Garbage.of(error))
                 events += self._doubt(self._ladders if about is None else about, now_ns=now_ns)
             else:
@@ -177,20 +208,30 @@ class MarketFeed:
                         self.heard_ns = now_ns
                     return []
                 case wire.MarketResolved():
-                    return [_resolved(event)]
+                    return [resolution_of(event)]
                 case wire.NewMarket():
                     return []
                 case _:
                     assert_never(event)
         except WireError as e:
-            return [Garbage.of(e), *self._doubt(_tokens_of(event), now_ns=now_ns)]
+            reason: Reason = FUTURE if e.what == FUTURE else "unreadable"
+            return [Garbage.of(e), *self._doubt(tokens_of(event), reason, now_ns=now_ns)]
 
     def _take_book(self, event: wire.Book, *, now_ns: int) -> list[FeedEvent]:
         ladder = self._ladders.get(TokenId(event.asset_id))
         if ladder is None:
             return []
         self.heard_ns = now_ns
-        return self._load(ladder, parse.book(event, now_ns=now_ns, tick=ladder.tick), now_ns=now_ns)
+        book = parse.book(event, now_ns=now_ns, tick=ladder.tick)
+        check_stamp(book.as_of_ns, now_ns=now_ns, where="book.timestamp")
+        terms = self._terms.get(ladder.token)
+        if terms and book.condition != terms.condition:
+            return self._lost(ladder, "another market", now_ns=now_ns)
+        if terms and not seal.is_intact(event, terms):
+            if self._checks.stream == "distrust":
+                return self._lost(ladder, "hash disagrees", at_ns=book.as_of_ns, now_ns=now_ns)
+            self.counts["hash disagrees"] += 1
+        return self._load(ladder, book, now_ns=now_ns)
 
     def _take_changes(self, event: wire.PriceChange, *, now_ns: int) -> list[FeedEvent]:
         by_token: dict[str, list[wire.LevelChange]] = {}
@@ -200,22 +241,24 @@ class MarketFeed:
         if not by_token:
             return []
         self.heard_ns = now_ns
-        at_ns = scalars.moment_ns(event.timestamp, now_ns=now_ns, where="price_change.timestamp")
+        where = "price_change.timestamp"
+        at_ns = scalars.moment_ns(event.timestamp, now_ns=now_ns, where=where)
+        check_stamp(at_ns, now_ns=now_ns, where=where)
         events: list[FeedEvent] = []
         for token, entries in by_token.items():
             ladder = self._ladders[TokenId(token)]
             try:
-                change = _change(entries, at_ns=at_ns)
+                change = change_of(entries, at_ns=at_ns)
             except WireError as e:
-                ladder.lose(at_ns, now_ns=now_ns)
-                events += [Garbage.of(e), *self._doubt([token], now_ns=now_ns)]
+                events.append(Garbage.of(e))
+                events += self._lost(ladder, "unreadable", at_ns=at_ns, now_ns=now_ns)
                 continue
-            was_trusted = ladder.trusted
+            was_trusted, was_stuck = ladder.trusted, ladder.is_stuck
             reason = ladder.apply(change, now_ns=now_ns)
             if reason:
                 events += self._doubted(ladder, reason, now_ns=now_ns)
             elif was_trusted:
-                events += _moved(ladder)
+                events += _moved(ladder, was_stuck=was_stuck)
         return events
 
     def _take_tick(self, event: wire.TickSizeChange, *, now_ns: int) -> list[FeedEvent]:
@@ -226,25 +269,82 @@ class MarketFeed:
         where = "tick_size_change"
         tick = scalars.price(event.new_tick_size, where=f"{where}.new_tick_size")
         at_ns = scalars.moment_ns(event.timestamp, now_ns=now_ns, where=f"{where}.timestamp")
+        check_stamp(at_ns, now_ns=now_ns, where=f"{where}.timestamp")
         ladder.set_tick(tick, at_ns=at_ns, now_ns=now_ns)
         told = TickChanged(ladder.token, tick)
         return [told, *self._doubted(ladder, "tick changed", now_ns=now_ns)]
 
-    def _load(self, ladder: Ladder, book: Book, *, now_ns: int) -> list[FeedEvent]:
-        reason = ladder.load(book, now_ns=now_ns)
-        return self._doubted(ladder, reason, now_ns=now_ns) if reason else _moved(ladder)
+    def _load(
+        self, ladder: Ladder, book: Book, *, now_ns: int, asked_ns: int | None = None
+    ) -> list[FeedEvent]:
+        was_trusted, was_stuck, tick = ladder.trusted, ladder.is_stuck, ladder.tick
+        reason = ladder.load(book, now_ns=now_ns, asked_ns=asked_ns)
+        told: list[FeedEvent] = []
+        if tick not in (None, ladder.tick) and ladder.tick is not None:
+            told.append(TickChanged(ladder.token, ladder.tick))
+        if reason is None:
+            return [*told, *_moved(ladder, was_stuck=was_stuck)]
+        if was_trusted and ladder.trusted:  # what we know is newer, and stays
+            self.counts[reason] += 1
+            return told
+        if reason == "stale snapshot":  # REST lags, and if it does for long, the stream is asked
+            self._ask_soon(ladder, now_ns=now_ns)
+            self.counts[reason] += 1
+            lags = now_ns - ladder.hole_ns <= self._silence.snapshot_ns
+            stuck = [] if lags else self._stuck(ladder, reason, now_ns=now_ns)
+            return [*told, *_moved(ladder), *stuck]
+        if book.source == "rest" and reason != "before a loss" and not was_trusted:
+            self._ask_soon(ladder, now_ns=now_ns)
+            self.counts[reason] += 1
+            return [*told, *_moved(ladder)]
+        return [*told, *self._doubted(ladder, reason, now_ns=now_ns)]
 
-    def _doubted(self, ladder: Ladder, reason: str, *, now_ns: int) -> list[FeedEvent]:
+    def _doubted(self, ladder: Ladder, reason: Reason, *, now_ns: int) -> list[FeedEvent]:
+        self.counts[reason] += 1
         ladder.asked_ns = now_ns
         return [*_moved(ladder), Resync(ladder.token, reason)]
 
-    def _doubt(self, tokens: Iterable[str], *, now_ns: int) -> list[FeedEvent]:
-        """Take trust from those of the tokens that have it: a message of theirs was lost."""
+    def _check(self, ladder: Ladder, reason: Reason, *, now_ns: int) -> list[FeedEvent]:
+        """Compare a book that is trusted with REST."""
+        self.counts[reason] += 1
+        ladder.asked_ns = ladder.audited_ns = now_ns
+        return [Resync(ladder.token, reason)]
+
+    def _stuck(self, ladder: Ladder, reason: Reason, *, now_ns: int) -> list[FeedEvent]:
+        if ladder.is_stuck or not self._is_open:
+            return []
+        ladder.is_stuck = True
+        ladder.waits_ns = now_ns if ladder.waits_ns is None else ladder.waits_ns
+        return [Stuck(ladder.token, reason)]
+
+    def _is_polled(self, ladder: Ladder) -> bool:
+        """Tell whether REST alone keeps a book alive."""
+        return ladder.is_stuck or not self._is_open
+
+    def _limit_ns(self, ladder: Ladder) -> int:
+        return self._silence.poll_ns if self._is_polled(ladder) else self._silence.token_ns
+
+    def _ask_soon(self, ladder: Ladder, *, now_ns: int) -> None:
+        """Have a snapshot asked for after the retry time, not after the long one."""
+        ladder.asked_ns = now_ns - self._silence.snapshot_ns + self._silence.retry_ns
+
+    def _lost(
+        self, ladder: Ladder, reason: Reason, *, now_ns: int, at_ns: int = 0
+    ) -> list[FeedEvent]:
+        """Take note that a message was lost, and what trust there was with it."""
+        ladder.lose(at_ns, now_ns=now_ns)
+        if not ladder.trusted:
+            self.counts[reason] += 1
+            return []
+        return self._doubted(ladder, ladder.distrust(reason), now_ns=now_ns)
+
+    def _doubt(
+        self, tokens: Iterable[str], reason: Reason = "unreadable", *, now_ns: int
+    ) -> list[FeedEvent]:
         events: list[FeedEvent] = []
         for token in dict.fromkeys(tokens):
-            ladder = self._ladders.get(TokenId(token))
-            if ladder and ladder.trusted:
-                events += self._doubted(ladder, ladder.distrust("unreadable"), now_ns=now_ns)
+            if ladder := self._ladders.get(TokenId(token)):
+                events += self._lost(ladder, reason, now_ns=now_ns)
         return events
 
     def _ask(self, tokens: list[TokenId]) -> list[str]:
@@ -259,45 +359,7 @@ def _frame(content: dict[str, object]) -> str:
     return msgspec.json.encode(content).decode()
 
 
-def _moved(ladder: Ladder) -> list[FeedEvent]:
+def _moved(ladder: Ladder, *, was_stuck: bool = False) -> list[FeedEvent]:
     book = ladder.book()
-    return [BookMoved(book)] if book else []
-
-
-def _change(entries: list[wire.LevelChange], *, at_ns: int) -> Change:
-    levels = []
-    for entry in entries:
-        is_bid = scalars.side(entry.side, where="price_change.side") == "BUY"
-        levels.append((is_bid, *parse.level(entry.price, entry.size, where="price_change")))
-    return Change(
-        at_ns=at_ns,
-        levels=tuple(levels),
-        best_bid=parse.best_price(entries[-1].best_bid, where="price_change.best_bid"),
-        best_ask=parse.best_price(entries[-1].best_ask, where="price_change.best_ask"),
-    )
-
-
-def _resolved(event: wire.MarketResolved) -> Resolved:
-    winner = event.winning_asset_id
-    return Resolved(
-        condition=scalars.condition(event.market, where="market_resolved.market"),
-        winning_token=scalars.token(winner, where="market_resolved.winner") if winner else None,
-    )
-
-
-def _tokens_of(event: wire.MarketEvent) -> list[str]:
-    if isinstance(event, wire.PriceChange):
-        return [entry.asset_id for entry in event.price_changes]
-    return [event.asset_id] if isinstance(event, wire.Book | wire.TickSizeChange) else []
-
-
-def _tokens_in(piece: msgspec.Raw) -> list[str] | None:
-    """Return whom an undecodable event was about; None where it does not even say that."""
-    try:
-        probe = wire.decode(piece, wire.Probe, where="market stream")
-    except WireError:
-        return None
-    if probe.event_type not in _BOOK_BEARING:
-        return []
-    about = [probe.asset_id, *(entry.asset_id for entry in probe.price_changes)]
-    return about if any(about) else None
+    events: list[FeedEvent] = [BookMoved(book)] if book else []
+    return [*events, Flowing(ladder.token)] if was_stuck and not ladder.is_stuck else events

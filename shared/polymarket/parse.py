@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, get_args
 
-from shared.domain.book import Book, Level
+from shared.domain.book import Book, BookSource, Level
 from shared.domain.ids import ConditionId, TokenId
 from shared.domain.market import Market, Protocol
 from shared.domain.observations import Action, Activity, PositionReport
@@ -53,6 +53,7 @@ def book(
     now_ns: int,
     trusted: bool = False,
     tick: Price | None = None,
+    source: BookSource = "stream",
 ) -> Book:
     """Return the book, best levels first; ``tick`` is used where the message has none."""
     return Book(
@@ -64,12 +65,18 @@ def book(
         as_of_ns=scalars.moment_ns(told.timestamp, now_ns=now_ns, where="book.timestamp"),
         seen_ns=now_ns,
         trusted=trusted,
+        source=source,
     )
 
 
 def rest_book(body: bytes, *, now_ns: int) -> Book:
-    """Return a book as read over REST: the truth of its moment, unless it is crossed."""
-    read = book(wire.decode(body, wire.Book, where="/book"), now_ns=now_ns, trusted=True)
+    """Return a book as read over REST: trusted, as the truth of its moment, if its hash is right.
+
+    A crossed one is none. One that tells no hash brings no evidence against itself.
+    """
+    told = wire.decode(body, wire.Book, where="/book")
+    sound = not told.hash or wire.book_hash(body) == told.hash
+    read = book(told, now_ns=now_ns, trusted=sound, source="rest")
     if read.is_crossed:
         raise WireError("crossed book", where="/book", seen=body)
     return read

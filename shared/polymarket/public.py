@@ -62,16 +62,22 @@ class PublicVenue:
             raise WireError("book of another token", where="/book", seen=book.token)
         return book
 
-    async def books(self, tokens: Sequence[TokenId]) -> list[Book]:
-        """Return the books there are; tokens without one are missing."""
-        books: list[Book] = []
+    async def books(self, tokens: Sequence[TokenId]) -> list[Book | Garbage]:
+        """Return the books there are; tokens without one are missing, unreadable ones Garbage."""
+        books: list[Book | Garbage] = []
         for start in range(0, len(tokens), BOOKS_MAX):
             some = tokens[start : start + BOOKS_MAX]
             asked = msgspec.json.encode([{"token_id": token} for token in some])
             body = await self._clob("/books", method="POST", body=asked)
             pieces = wire.decode(body, list[msgspec.Raw], where="/books")
-            books += [parse.rest_book(bytes(it), now_ns=self._now_ns()) for it in pieces]
+            books += [self._book_or_garbage(bytes(piece)) for piece in pieces]
         return books
+
+    def _book_or_garbage(self, body: bytes) -> Book | Garbage:
+        try:
+            return parse.rest_book(body, now_ns=self._now_ns())
+        except WireError as e:
+            return Garbage.of(e)
 
     async def market(self, condition: ConditionId) -> Market:
         """Return a market's terms from the CLOB, named and dated by Gamma if it answers."""

@@ -32,6 +32,8 @@ class Book(msgspec.Struct, frozen=True, tag_field="event_type", tag="book"):
     asks: list[Level] | None = None
     hash: str | None = None
     tick_size: str | None = None
+    last_trade_price: str | msgspec.UnsetType | None = msgspec.UNSET  # only hashed, as told
+    version: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class LevelChange(msgspec.Struct, frozen=True):

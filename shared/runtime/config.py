@@ -52,6 +52,7 @@ ADDRESSES: Final = {  # each in place of the file's
 }
 
 OptionalMs = Annotated[int, Range(0, 86_400_000)]
+HashRule = Literal["count", "distrust"]
 Deadline = Annotated[int, Range(1, 120)]
 
 
@@ -140,6 +141,16 @@ class IngesterConfig(Section, frozen=True):
     activity_renew_s: Annotated[int, Range(0, 86_400)] = 600
     activity_sockets: Annotated[int, Range(1, 2)] = 1
     book_silence_s: Seconds = 30
+    book_snapshot_s: Seconds = 5
+    book_trust_s: Seconds = 45
+    book_audit_s: Seconds = 60
+    book_poll_s: Seconds = 2
+    book_reopen_s: Seconds = 60
+    book_hash_rest: HashRule = "distrust"
+    book_hash_stream: HashRule = "count"
+    book_resyncs_per_s: Annotated[int, Range(1, 50)] = 20
+    book_resyncs_burst: Annotated[int, Range(1, 500)] = 40
+    book_refreshes_per_s: Annotated[int, Range(1, 100)] = 50
     book_flush_ms: Ms = 50
     volatility_horizons_s: tuple[Annotated[int, Range(1, 3_600)], ...] = (10, 60, 300)
     market_refresh_s: Seconds = 300

@@ -170,15 +170,13 @@ def test_a_trusted_book_equals_its_replayed_changes(
             side.pop(price, None)
         sent.append(change_frame(at, is_bid=is_bid, price=price, size=size, book=book))
         history.append({side: dict(levels) for side, levels in book.items()})
-    snapshot_at = min(seen, len(told))
-    read_at = max(0, snapshot_at - 3)
+    snapshot_at = max(1, min(seen, len(told)))
+    read_at = max(1, snapshot_at - 3)  # not before what was heard first
     events = []
     for at, frame in enumerate(sent, start=1):
+        events += feed.receive(frame, now_ns=NOW_NS)
         if at == snapshot_at:
             events += feed.snapshot(rest_book(read_at, history[read_at]), now_ns=NOW_NS)
-        events += feed.receive(frame, now_ns=NOW_NS)
-    if snapshot_at == 0:
-        events += feed.snapshot(rest_book(len(told), book), now_ns=NOW_NS)
     assert not [event for event in events if isinstance(event, Resync)]
     final = feed.book(YES)
     assert final is not None

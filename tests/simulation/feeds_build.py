@@ -13,7 +13,7 @@ from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.polling import data_api_limits
 from services.ingester.shell import Shell
 from services.ingester.world import World, assemble
-from shared.domain.ids import Wallet, partition_of
+from shared.domain.ids import PARTITIONS, Wallet
 from shared.polymarket.chain_node import Node
 from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
@@ -61,7 +61,7 @@ class VirtualClock(Clock):
 
 
 class Process:
-    """One ingester that holds every lane of its leaders."""
+    """One ingester that holds every lane."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Process:
             async with asyncio.TaskGroup() as group:
                 for work in works:
                     group.create_task(work())
-                for partition in sorted({partition_of(leader) for leader in self._leaders}):
+                for partition in range(PARTITIONS):
                     group.create_task(self._lane(Lane("ingester", partition), world, epoch))
 
     async def _lane(self, lane: Lane, world: World, epoch: int) -> None:

@@ -22,7 +22,7 @@ from services.ingester.shell import Shell
 from services.ingester.world import World
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import Running, running
-from shared.domain.ids import Wallet, partition_of
+from shared.domain.ids import PARTITIONS, Wallet, partition_of
 from shared.domain.messages import MarketResolved
 from shared.domain.units import Usd
 from shared.domain.views import LeaderView, decode, leader_key
@@ -148,7 +148,10 @@ class System:
             works += [self.books.run(), self.rereads.run()]
         tasks = [asyncio.create_task(work) for work in works]
         try:
-            yield
+            with contextlib.ExitStack() as lanes:
+                for partition in range(PARTITIONS):  # of the markets; the leader has one of them
+                    lanes.enter_context(self.books.holding(partition))
+                yield
         finally:
             for task in tasks:
                 task.cancel()

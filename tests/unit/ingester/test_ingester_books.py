@@ -1,23 +1,25 @@
 """The volatility a book is told with: measured while the book is trusted, forgotten with it."""
 
 import asyncio
+from contextlib import ExitStack
 from typing import cast
 
 import msgspec
 import pytest
 from nats.aio.client import Client
 
-from services.ingester.books import BookKeeper, Outlets, _Connection
+from services.ingester.books import BookKeeper, Outlets
 from shared.domain.book import Book
+from shared.domain.ids import PARTITIONS, TokenId
 from shared.domain.units import NS_PER_S, Price
 from shared.domain.views import book_key, decode
 from shared.domain.volatility import Volatility
-from shared.polymarket.feed import BookMoved, MarketFeed
+from shared.polymarket.feed import BookMoved
 from shared.polymarket.public import PublicVenue
 from shared.runtime.clock import ManualClock
 from shared.runtime.config import IngesterConfig
 from shared.runtime.memory import MemoryStore
-from tests.support.builders import CONDITION, NO, T0_NS, YES, a_book, a_market, level
+from tests.support.builders import CONDITION, T0_NS, YES, a_book, a_market, level
 from tests.support.eventually import eventually
 
 HORIZON_S = 10
@@ -59,9 +61,10 @@ class Desk:
         outlets = Outlets(self.store, cast("Client", self.bus), lambda *_: None)
         venue = cast("PublicVenue", self.rest)
         self.keeper = BookKeeper(venue, outlets, self.clock, settings=SETTINGS, market_ws="")
-        feed = MarketFeed([YES])
-        self.keeper._home[YES] = _Connection(feed)
-        self.keeper._markets[CONDITION] = a_market()
+        self._lanes = ExitStack()
+        for partition in range(PARTITIONS):
+            self._lanes.enter_context(self.keeper.holding(partition))
+        self.keeper._follow(a_market())
 
     def move(self, cents: int, *, trusted: bool = True) -> None:
         book = book_at(cents)
@@ -162,16 +165,17 @@ async def test_a_book_asked_for_tells_it_too(desk: Desk) -> None:
     desk.rest.answer = msgspec.structs.replace(
         book_at(ABOVE), trusted=True, as_of_ns=now_ns, seen_ns=now_ns
     )
-    answer = decode(await desk.keeper._answer({"token": YES}), Book)
+    answer = decode(await desk.keeper.desk.answer({"token": YES}), Book)
     assert answer is not None
     assert answer.volatility == measured((0, EVEN), (20, ABOVE), at_s=20)
     assert desk.store.views[book_key(YES)] == msgspec.json.encode(answer)
 
 
 async def test_a_token_that_is_not_subscribed_is_not_watched(desk: Desk) -> None:
-    desk.rest.answer = msgspec.structs.replace(book_at(EVEN), token=NO)
+    other = TokenId("7200")
+    desk.rest.answer = msgspec.structs.replace(book_at(EVEN), token=other, trusted=True)
     for _ in range(2):
-        answer = decode(await desk.keeper._answer({"token": NO}), Book)
+        answer = decode(await desk.keeper.desk.answer({"token": other}), Book)
         assert answer is not None
         assert answer.volatility is None
         desk.wait(60)

@@ -6,25 +6,25 @@ import random
 from collections.abc import AsyncIterator
 
 import msgspec
-import pytest
 from nats.aio.client import Client
 
 from services.ctl.servers import LocalServers
 from services.ingester.books import BookKeeper, Outlets
 from services.paper_venue.server import Running
 from shared.domain.book import Book
+from shared.domain.ids import PARTITIONS
 from shared.domain.market import Market
 from shared.domain.messages import ActivityRead, LeaderBaselineRead, LeaderFilled
 from shared.domain.units import NS_PER_S
-from shared.domain.views import book_key, decode, market_key
-from shared.polymarket.feed import BookMoved, Resolved
+from shared.domain.views import decode, market_key
+from shared.polymarket.feed import Resolved
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, open_http
 from shared.polymarket.urls import VenueUrls
 from shared.runtime.clock import SystemClock
 from shared.runtime.memory import MemoryStore
 from shared.runtime.rpc import REFRESH
-from tests.support.builders import CONDITION, a_book, a_market
+from tests.support.builders import CONDITION
 from tests.support.eventually import eventually
 from tests.support.servers import nats_client
 from tests.unit.ingester.ingester_build import (
@@ -126,12 +126,15 @@ async def a_keeper(venue: Running, servers: LocalServers) -> AsyncIterator[Keepi
         keeper = BookKeeper(
             public, outlets, SystemClock(), settings=SETTINGS, market_ws=urls.market_ws
         )
-        running = asyncio.create_task(keeper.run())
-        await asyncio.sleep(0)
-        await client.flush()
-        yield Keeping(keeper, store, risk, over)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        with contextlib.ExitStack() as lanes:
+            for partition in range(PARTITIONS):
+                lanes.enter_context(keeper.holding(partition))
+            running = asyncio.create_task(keeper.run())
+            await asyncio.sleep(0)
+            await client.flush()
+            yield Keeping(keeper, store, risk, over)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_one_slow_book_does_not_hold_up_the_others(servers: LocalServers) -> None:
@@ -193,21 +196,3 @@ async def test_a_market_of_an_unknown_protocol_is_served_like_any(servers: Local
         book = decode(await keeping.ask(token=told.tokens[0]), Book)
         assert book is not None
         assert book.trusted
-
-
-@pytest.mark.parametrize("behind_s", [0, 30])
-async def test_a_late_frame_is_no_evidence_for_the_book_now(
-    servers: LocalServers, behind_s: int
-) -> None:
-    """A backlog of the stream arrives at once: seen now, true half a minute ago."""
-    market, now_ns = a_market(), SystemClock().now_ns()
-    async with a_venue() as venue, a_keeper(venue, servers) as keeping:
-        book = msgspec.structs.replace(
-            a_book(), as_of_ns=now_ns - behind_s * NS_PER_S, seen_ns=now_ns, trusted=True
-        )
-        keeping.keeper._streamed(BookMoved(book))
-        key = book_key(market.tokens[0])
-        await eventually(lambda: key in keeping.store.views)
-        shown = decode(keeping.store.views[key], Book)
-        assert shown is not None
-        assert shown.seen_ns == now_ns - behind_s * NS_PER_S
