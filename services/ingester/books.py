@@ -20,7 +20,7 @@ from services.ingester.interest import Interest
 from services.ingester.resyncs import Budget, Resyncs
 from services.ingester.serving import Desk
 from shared.domain.book import Book
-from shared.domain.ids import ConditionId, TokenId
+from shared.domain.ids import ConditionId, TokenId, TxHash
 from shared.domain.market import Market
 from shared.domain.units import NS_PER_S
 from shared.domain.views import book_key, decode, encode, market_key
@@ -34,6 +34,7 @@ from shared.polymarket.feed import (
     Resync,
     Stuck,
     TickChanged,
+    Traded,
 )
 from shared.polymarket.public import PublicVenue
 from shared.runtime.clock import Clock
@@ -55,6 +56,7 @@ class Outlets(NamedTuple):
     client: Client
     bury: Callable[[str, str, str], None]  # source, reason, excerpt
     over: Callable[[ConditionId], None] = lambda _: None  # a market shows a sign of its end
+    traded: Callable[[TxHash, int], None] = lambda *_: None  # a settlement, and the venue's time
 
 
 class BookKeeper:
@@ -70,7 +72,7 @@ class BookKeeper:
         market_ws: str,
     ) -> None:
         self._venue, self._clock, self._settings = venue, clock, settings
-        self._store, self._client, self._bury, over = outlets
+        self._store, self._client, self._bury, over, self._traded = outlets
         self._interest = Interest(clock, over)
         self._streams = Streams(clock, self._heard, settings=settings, url=market_ws)
         now_ns = clock.now_ns()
@@ -212,15 +214,20 @@ class BookKeeper:
                 if condition in self._markets:  # the venue tells of every market there is
                     self._ask_terms(condition)
             case TickChanged(token=token):
-                for market in self._markets.values():
-                    if token in market.tokens:
-                        self._ask_terms(market.condition)
+                self._ask_terms_with(token)
             case Garbage(reason=reason):
                 self._bury("market stream", reason, event.excerpt)
+            case Traded(tx=tx, venue_ns=venue_ns):
+                self._traded(tx, venue_ns)
             case Stuck() | Flowing():
                 pass  # the streams see to it
             case _:
                 assert_never(event)
+
+    def _ask_terms_with(self, token: TokenId) -> None:
+        for market in self._markets.values():
+            if token in market.tokens:
+                self._ask_terms(market.condition)
 
     def _watch(self, book: Book) -> None:
         """Take the mid into the volatility; while the book is not trusted there is none."""

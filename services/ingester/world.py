@@ -53,7 +53,7 @@ def assemble(
     dead = DeadLetters(ports.ledger)
     hub = ActivityHub(leaders, clock, dead, settings=settings, url=urls.activity_ws)
     resolutions = Resolutions(venue, clock, dead.bury)
-    outlets = Outlets(ports.store, client, dead.bury, resolutions.suspect)
+    outlets = Outlets(ports.store, client, dead.bury, resolutions.suspect, hub.traded)
     return World(
         hub=hub,
         books=BookKeeper(venue, outlets, clock, settings=settings, market_ws=urls.market_ws),

@@ -23,6 +23,7 @@ from shared.polymarket.feed_events import Resync as Resync
 from shared.polymarket.feed_events import Silence as Silence
 from shared.polymarket.feed_events import Stuck as Stuck
 from shared.polymarket.feed_events import TickChanged as TickChanged
+from shared.polymarket.feed_events import Traded as Traded
 from shared.polymarket.frames import Frame, documents
 from shared.polymarket.ladder import Ladder
 from shared.polymarket.market_messages import (
@@ -32,6 +33,7 @@ from shared.polymarket.market_messages import (
     resolution_of,
     tokens_in,
     tokens_of,
+    traded,
 )
 
 TOKENS_MAX: Final = 200  # a connection; beyond this snapshots were seen to stop (protocol.md 3.5)
@@ -203,9 +205,11 @@ class MarketFeed:
                     return self._take_changes(event, now_ns=now_ns)
                 case wire.TickSizeChange():
                     return self._take_tick(event, now_ns=now_ns)
-                case wire.LastTrade() | wire.BestBidAsk():
-                    if event.asset_id in self._ladders:
-                        self.heard_ns = now_ns
+                case wire.LastTrade():
+                    self._noticed(event.asset_id, now_ns)
+                    return traded(event, now_ns=now_ns)
+                case wire.BestBidAsk():
+                    self._noticed(event.asset_id, now_ns)
                     return []
                 case wire.MarketResolved():
                     return [resolution_of(event)]
@@ -216,6 +220,10 @@ class MarketFeed:
         except WireError as e:
             reason: Reason = FUTURE if e.what == FUTURE else "unreadable"
             return [Garbage.of(e), *self._doubt(tokens_of(event), reason, now_ns=now_ns)]
+
+    def _noticed(self, token: str, now_ns: int) -> None:
+        if token in self._ladders:
+            self.heard_ns = now_ns
 
     def _take_book(self, event: wire.Book, *, now_ns: int) -> list[FeedEvent]:
         ladder = self._ladders.get(TokenId(event.asset_id))

@@ -3,7 +3,7 @@
 import msgspec
 
 from shared.domain.book import Book
-from shared.domain.ids import ConditionId, TokenId
+from shared.domain.ids import ConditionId, TokenId, TxHash
 from shared.domain.units import NS_PER_S, Price
 from shared.polymarket.errors import Garbage
 from shared.polymarket.evidence import Reason
@@ -43,7 +43,14 @@ class TickChanged(msgspec.Struct, frozen=True):
     tick: Price
 
 
-FeedEvent = BookMoved | Resync | Stuck | Flowing | Resolved | TickChanged | Garbage
+class Traded(msgspec.Struct, frozen=True):
+    """A settlement transaction, 0.1 s after its match: it names no wallet."""
+
+    tx: TxHash
+    venue_ns: int
+
+
+FeedEvent = BookMoved | Resync | Stuck | Flowing | Resolved | TickChanged | Traded | Garbage
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import msgspec
 from shared.domain.units import NS_PER_S
 from shared.polymarket import parse, scalars, wire
 from shared.polymarket.errors import WireError
-from shared.polymarket.feed_events import Resolved
+from shared.polymarket.feed_events import FeedEvent, Resolved, Traded
 from shared.polymarket.ladder import Change
 
 FUTURE: Final[Literal["stamp from the future"]] = "stamp from the future"
@@ -39,6 +39,15 @@ def resolution_of(event: wire.MarketResolved) -> Resolved:
         condition=scalars.condition(event.market, where="market_resolved.market"),
         winning_token=scalars.token(winner, where="market_resolved.winner") if winner else None,
     )
+
+
+def traded(event: wire.LastTrade, *, now_ns: int) -> list[FeedEvent]:
+    """Return the settlement a message names; those of old carry no transaction."""
+    if not event.transaction_hash:
+        return []
+    where = "last_trade_price"
+    at_ns = scalars.moment_ns(event.timestamp, now_ns=now_ns, where=f"{where}.timestamp")
+    return [Traded(scalars.tx_hash(event.transaction_hash, where=f"{where}.tx"), at_ns)]
 
 
 def tokens_of(event: wire.MarketEvent) -> list[str]:

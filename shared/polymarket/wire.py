@@ -58,6 +58,8 @@ class TickSizeChange(msgspec.Struct, frozen=True, tag_field="event_type", tag="t
 
 class LastTrade(msgspec.Struct, frozen=True, tag_field="event_type", tag="last_trade_price"):
     asset_id: str = ""
+    transaction_hash: str | None = None
+    timestamp: Stamp = None
 
 
 class BestBidAsk(msgspec.Struct, frozen=True, tag_field="event_type", tag="best_bid_ask"):

@@ -17,7 +17,7 @@ from shared.domain.units import Price, Shares
 from shared.polymarket import parse, parse_own, wire
 from shared.polymarket.activity_feed import ActivityFeed
 from shared.polymarket.auth import Account, Credentials, l2_headers
-from shared.polymarket.feed import BookMoved, MarketFeed, Resolved, Resync, TickChanged
+from shared.polymarket.feed import BookMoved, MarketFeed, Resolved, Resync, TickChanged, Traded
 from shared.polymarket.orders import OrderTerms, Signer, order_hash
 from shared.polymarket.parse_own import Me
 from shared.polymarket.user_feed import UserFeed
@@ -90,7 +90,9 @@ def test_a_stream_of_every_event_gives_the_books_they_stand_for() -> None:
     assert isinstance(moved, BookMoved)
     assert (moved.book.bids, moved.book.trusted) == (BOOK.bids, True)
 
-    for quiet in ("last_trade_price.json", "best_bid_ask.json", "new_market.json"):
+    told = feed.receive(read("last_trade_price.json"), now_ns=NOW_NS)
+    assert told == [Traded(TxHash("0x" + "7a" * 32), 1_793_318_403_001 * 10**6)]
+    for quiet in ("best_bid_ask.json", "new_market.json"):
         assert feed.receive(read(quiet), now_ns=NOW_NS) == []
 
     told = feed.receive(read("tick_size_change.json"), now_ns=NOW_NS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.ids import OrderHash, TokenId, Wallet, condition_id
+from shared.domain.ids import OrderHash, TokenId, TxHash, Wallet, condition_id
 from shared.domain.observations import Activity, OrderReport, OwnFill, PostAnswer
 from shared.polymarket import parse, parse_own, wire
 from shared.polymarket.activity_feed import ActivityFeed
@@ -28,7 +28,7 @@ from shared.polymarket.errors import (
     WireError,
     failure,
 )
-from shared.polymarket.feed import BookMoved, MarketFeed, Resolved, Resync, TickChanged
+from shared.polymarket.feed import BookMoved, MarketFeed, Resolved, Resync, TickChanged, Traded
 from shared.polymarket.parse_own import Me
 from shared.polymarket.user_feed import UserFeed
 from tests.unit.polymarket.polymarket_fake import Fake
@@ -141,8 +141,9 @@ def test_other_market_events() -> None:
     [resolved] = feed.receive(read("market-ws/market_resolved.json"), now_ns=NOW_NS)
     assert isinstance(resolved, Resolved)
     assert (resolved.winning_token or "").startswith("7604307375665367")
-    for name in ("best_bid_ask", "last_trade_price"):
-        assert feed.receive(read(f"market-ws/{name}.json"), now_ns=NOW_NS) == []
+    assert feed.receive(read("market-ws/best_bid_ask.json"), now_ns=NOW_NS) == []
+    [told] = feed.receive(read("market-ws/last_trade_price.json"), now_ns=NOW_NS)
+    assert told == Traded(TxHash("0x" + "0" * 58 + "eeefff"), 1_782_753_357_257 * 10**6)
 
 
 @pytest.mark.parametrize("name", ["level-removed", "new-schema"])

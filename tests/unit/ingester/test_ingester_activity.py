@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+import websockets
 
 from services.paper_venue.server import Running
-from shared.domain.ids import TxHash
+from shared.domain.ids import TokenId
 from shared.domain.messages import FeedChanged, LeaderBaselineRead, LeaderFilled
 from shared.domain.units import NS_PER_S
+from shared.polymarket.feed import MarketFeed, Traded
 from tests.support.eventually import eventually
 from tests.unit.ingester.ingester_build import (
     LEADER,
@@ -139,10 +141,26 @@ async def any_silent(system: System) -> bool:
 
 
 async def test_a_trade_the_market_stream_shows_must_be_told_too() -> None:
-    async with a_watched_leader(PATIENT) as (_venue, system, _market):
-        for number in range(1, 4):
-            now_ns = system.clock.now_ns() + NS_PER_S
-            system.hub.traded(TxHash(f"0x{number:064x}"), now_ns)
+    """Strangers trade, the market stream says so, the activity stream loses it: no leader acts."""
+    async with a_watched_leader(PATIENT, busy=False) as (venue, system, market):
+        feed = MarketFeed([TokenId(market["tokens"][0])])
+        async with websockets.connect(f"{venue.ws_url}/ws/market") as socket:
+            for frame in feed.opened(now_ns=system.clock.now_ns()):
+                await socket.send(frame)
+            (activity,) = system.hub.sockets
+            listening_ns = activity.watch.opened_ns + 2 * NS_PER_S
+            await eventually(lambda: system.clock.now_ns() > listening_ns)
+            await post(venue, "rules", [{"kind": "drop", "socket": "stream"}])
+            told = 0
+            fill = {"wallet": STRANGER, "condition": market["condition"], "outcome": 0}
+            for _ in range(3):
+                await post(venue, "fill", {**fill, "side": "BUY", "size": 5})
+            while told < 3:
+                frame = await socket.recv()
+                for event in feed.receive(frame, now_ns=system.clock.now_ns()):
+                    if isinstance(event, Traded):
+                        system.hub.traded(event.tx, event.venue_ns)
+                        told += 1
         await eventually(lambda: any_silent(system), deadline_s=15)
 
 
