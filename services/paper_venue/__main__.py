@@ -12,13 +12,14 @@ import msgspec
 
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.importers import load_tape
+from services.paper_venue.rules import RuleError
 from services.paper_venue.server import running
 from services.paper_venue.tape import TapeError
 from shared.domain.ids import wallet
 from shared.domain.units import Usd, parse_micro
 
 RECORDED = Path(__file__).parent / "recordings" / "btc15m-2026-09.tape.jsonl.gz"
-SETTINGS = ("host", "port", "tape", "speed", "seed", "leaders")
+SETTINGS = ("host", "port", "tape", "speed", "seed", "leaders", "scenario")
 
 
 def funded(text: str) -> Funded:
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     add("--once", action="store_true", help="do not start the tape again at its end")
     add("--seed", type=int, help="default 1")
     add("--leaders", choices=["synthetic", "none"], help="default none")
+    add("--scenario", metavar="FILE", help="faults by the second: TOML, docs/paper-venue.md")
     add("--fund", type=funded, nargs="+", action="extend", default=[], metavar="0xWALLET=USD")
     add("--ready-file", type=Path, help="written with the url once it listens")
     return parser.parse_args()
@@ -77,5 +79,5 @@ if __name__ == "__main__":
     given = arguments()
     try:
         asyncio.run(serve(configuration(given), given.ready_file))
-    except (TapeError, msgspec.ValidationError) as error:
+    except (TapeError, RuleError, msgspec.ValidationError) as error:
         sys.exit(f"refused: {error}")

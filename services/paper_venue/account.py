@@ -1,7 +1,7 @@
 """The CLOB's HTTP for accounts: keys, orders, cancels, own reads (protocol.md 1)."""
 
 from collections.abc import Iterable
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -14,6 +14,7 @@ from services.paper_venue.http import (
     refusal,
     shell_of,
 )
+from services.paper_venue.order_faults import after_order, before_order
 from services.paper_venue.posting import PostBody, place
 from services.paper_venue.rest import page_of
 from services.paper_venue.shell import Posted, Shell
@@ -73,15 +74,7 @@ async def post_order(request: web.Request) -> web.StreamResponse:
     raw = await request.read()
     shell = shell_of(request)
     caller = authenticate(request, raw, shell)
-    faults = shell.faults
-    if faults.spend("lost_request"):
-        _hang_up(request)
-    if faults.spend("reject_next"):
-        return answer(faults.body or {"error": "could not insert order"}, faults.status)
-    response = _place(shell, caller, decode(raw, PostBody), request[RECEIVED_NS])
-    if faults.spend("lost_answer"):
-        _hang_up(request)
-    return response
+    return _place(shell, caller, decode(raw, PostBody), request[RECEIVED_NS])
 
 
 @routes.post("/orders")
@@ -96,7 +89,7 @@ async def post_orders(request: web.Request) -> web.Response:
     for body in bodies:
         response = _place(shell, caller, body, request[RECEIVED_NS])
         leg = msgspec.json.decode(bytes(response.body))  # type: ignore[arg-type]
-        legs.append(leg if response.status == 200 else _rejected_leg(leg["error"]))
+        legs.append(leg if response.status == 200 else _rejected_leg(_error_of(leg)))
     return answer(legs)
 
 
@@ -215,12 +208,6 @@ async def _caller(request: web.Request) -> Caller:
     return authenticate(request, await request.read(), shell_of(request))
 
 
-def _hang_up(request: web.Request) -> NoReturn:
-    if request.transport is not None:
-        request.transport.abort()
-    raise ConnectionResetError("the connection was dropped on request")
-
-
 def _keys(key: str, secret: str, passphrase: str) -> web.Response:
     return answer({"apiKey": key, "secret": secret, "passphrase": passphrase})
 
@@ -244,10 +231,15 @@ def _cancel(shell: Shell, caller: Caller, orders: Iterable[Order | str]) -> web.
 
 def _place(shell: Shell, caller: Caller, body: PostBody, received_ns: int) -> web.Response:
     """Place one order and remember when it came and what it got."""
+    refused_first = before_order(shell, body)
+    if refused_first is not None:
+        return refused_first
     order_id, error, status = "", "", 200
     try:
         result = place(shell, caller, body)
         order_id = str(result["orderID"])
+        if error := after_order(shell, body, result):
+            result, status = {"error": error}, 400
     except Refused as refused:
         result, error, status = {"error": refused.text}, refused.text, refused.status
     shell.note_posted(
@@ -261,6 +253,10 @@ def _place(shell: Shell, caller: Caller, body: PostBody, received_ns: int) -> we
         )
     )
     return answer(result, status)
+
+
+def _error_of(leg: object) -> str:
+    return str(leg.get("error", leg) if isinstance(leg, dict) else leg)
 
 
 def _rejected_leg(error: str) -> Json:

@@ -29,7 +29,6 @@ from services.paper_venue.core import (
     resolve_market,
     set_depth,
 )
-from services.paper_venue.faults import FaultsBody, set_faults
 from services.paper_venue.http import Handler, answer, decode, parameter, shell_of
 from services.paper_venue.public import activity_row, ledger_entry
 from services.paper_venue.settlement import Stamp, new_tx
@@ -199,19 +198,6 @@ async def get_orders(request: web.Request) -> web.Response:
     posted = shell_of(request).posted
     after = int(request.query.get("after", 0))
     return answer({"count": len(posted), "orders": posted[after:]})
-
-
-@routes.post("/admin/faults")
-async def post_faults(request: web.Request) -> web.Response:
-    shell = shell_of(request)
-    body = decode(await request.read(), FaultsBody, "invalid faults")
-    set_faults(shell.faults, body, shell.now_ns())
-    if body.close_sockets is not None:
-        shell.hub.cut(body.close_sockets)
-    if body.fail_settlement is not None:
-        shell.venue.fail_settlements = body.fail_settlement
-    settlements = shell.venue.fail_settlements
-    return answer({"ok": True, "faults": shell.faults, "fail_settlement": settlements})
 
 
 def _filled(venue: Venue, trades: tuple[Trade, ...]) -> Json:

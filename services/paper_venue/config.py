@@ -37,6 +37,7 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     port: int = 0  # 0: the system chooses a free one
     seed: int = 1  # of transaction hashes, credentials and synthetic leaders
 
+    scenario: str = ""  # a TOML file of faults by the second (scenario.py); empty: none
     tape: str = ""  # a tape file or the recorded set's directory; empty: markets by /admin only
     speed: float = 1.0  # recorded milliseconds a real millisecond
     loop: bool = True  # start the tape again at its end, with fresh markets

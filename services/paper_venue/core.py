@@ -233,7 +233,11 @@ def advance(venue: Venue, now_ns: int) -> None:
             if kind == "release":
                 release_order(venue, subject, now_ns)
             elif subject.status == "LIVE":
-                close_resting(venue, subject, "CANCELED_EXPIRED_ORDER", now_ns)
+                status = "INVALID" if kind == "withdraw" else "CANCELED_EXPIRED_ORDER"
+                close_resting(venue, subject, status, now_ns)
+        elif isinstance(subject, Listing):
+            opened = subject.payouts is None
+            subject.market = msgspec.structs.replace(subject.market, accepting_orders=opened)
         else:
             show_rows(venue, subject)
     forget_oldest(venue)

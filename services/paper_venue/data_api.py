@@ -21,10 +21,11 @@ from services.paper_venue.public import (
     wallet_value,
 )
 from services.paper_venue.rest import clob_markets_page
+from services.paper_venue.rest_faults import data_ns
 from services.paper_venue.state import Listing, Row
 from services.paper_venue.wire import Json, number
 from shared.domain.ids import TokenId, Wallet, condition_id, wallet
-from shared.domain.units import MICRO, NS_PER_S, parse_micro
+from shared.domain.units import NS_PER_MS, NS_PER_S, parse_micro
 
 routes = web.RouteTableDef()
 LIMIT: Final = 100
@@ -178,8 +179,9 @@ def get_value(request: web.Request) -> web.Response:
 def get_status(request: web.Request) -> web.Response:
     """Tell the index's freshness: it is as far as the Data API's delay behind now."""
     shell = shell_of(request)
-    behind_ms = shell.venue.config.data_api_delay_ms
-    indexed_s = (shell.now_ns() - behind_ms * MICRO) // NS_PER_S
+    indexed_ns = data_ns(request) - shell.venue.config.data_api_delay_ms * NS_PER_MS
+    behind_ms = (shell.now_ns() - indexed_ns) // NS_PER_MS
+    indexed_s = indexed_ns // NS_PER_S
     return answer({"data": {"status": "ok", "indexed_timestamp": indexed_s, "lag_ms": behind_ms}})
 
 
@@ -258,8 +260,7 @@ def _feed(
     """Page through rows in (block time, sequence) order, in either direction."""
     if "offset" in request.query:
         raise BadQueryError("offset is not supported, use cursor", "offset")
-    shell = shell_of(request)
-    now_ns = shell.faults.data_time(shell.now_ns())
+    now_ns = data_ns(request)
     limit, newest_first = _limit(request), _newest_first(request)
     start, end = _whole(request, "start", 0), _whole(request, "end", 1 << 62)
     low = bisect_left(rows, start, key=lambda row: row.block_s)

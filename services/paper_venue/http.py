@@ -1,6 +1,5 @@
 """How requests become answers: bodies in, JSON out, refusals in the venue's words."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -8,7 +7,6 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from services.paper_venue.faults import Faults, delay_s
 from services.paper_venue.shell import Shell
 from services.paper_venue.state import Refused
 from services.paper_venue.wire import encode
@@ -49,19 +47,6 @@ def parameter(request: web.Request, name: str) -> str:
     return value
 
 
-async def _fault(faults: Faults) -> web.Response | None:
-    """Return what a fault in force answers instead, after the wait one asks for."""
-    if faults.spend("slow"):
-        await asyncio.sleep(delay_s(faults.slow_ms))
-    if faults.spend("rest_5xx"):
-        return refusal("internal server error", 500)
-    if faults.spend("rest_429"):
-        return refusal("rate limit exceeded", 429)
-    if faults.spend("rest_empty"):
-        return web.Response(body=b"", content_type="text/html")
-    return None
-
-
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Stamp the arrival, settle what is due, and turn every failure into the venue's JSON."""
@@ -69,8 +54,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[RECEIVED_NS] = shell.now_ns()
     shell.catch_up()
     try:
-        broken = None if request.path.startswith("/admin") else await _fault(shell.faults)
-        return broken or await handler(request)
+        return await handler(request)
     except Refused as error:
         return refusal(error.text, error.status)
     except web.HTTPException as error:

@@ -8,13 +8,16 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, data_api, rest
+from services.paper_venue import account, admin, admin_faults, data_api, rest
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
+from services.paper_venue.delivery import Peer
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
 from services.paper_venue.replay import drive
+from services.paper_venue.rest_faults import ANSWERS, LastAnswers, faulty
+from services.paper_venue.scenario import load_scenario
 from services.paper_venue.shell import Shell
-from services.paper_venue.sockets import Peer, hear_market, hear_stream, hear_user, serve_socket
+from services.paper_venue.sockets import hear_market, hear_stream, hear_user, serve_socket
 from services.paper_venue.tape import Tape
 
 
@@ -37,7 +40,7 @@ async def user_socket(request: web.Request) -> web.WebSocketResponse:
         return shell.keys_of(address)
 
     def hear(frame: dict[str, Any]) -> str | None:
-        return None if hear_user(peer, frame, find) else "close"
+        return None if hear_user(shell.hub, peer, frame, find) else "close"
 
     return await serve_socket(request, shell.hub, peer, hear)
 
@@ -46,24 +49,25 @@ async def stream_socket(request: web.Request) -> web.StreamResponse:
     """Serve the activity stream; a plain GET of the same path says what this is."""
     if request.headers.get("Upgrade", "").lower() != "websocket":
         return answer({"venue": "paper", "note": "a local imitation; nothing here is real money"})
-    peer = Peer("stream")
+    hub, peer = shell_of(request).hub, Peer("stream")
 
     def hear(frame: dict[str, Any]) -> str | None:
-        hear_stream(peer, frame)
+        hear_stream(hub, peer, frame)
         return None
 
-    return await serve_socket(request, shell_of(request).hub, peer, hear)
+    return await serve_socket(request, hub, peer, hear)
 
 
 def application(shell: Shell) -> web.Application:
     """Return the whole venue as an application around a shell."""
-    app = web.Application(middlewares=[guard, admin.only_from_here], client_max_size=BODY_MAX)
-    app[SHELL] = shell
+    middlewares = [guard, admin.only_from_here, faulty]
+    app = web.Application(middlewares=middlewares, client_max_size=BODY_MAX)
+    app[SHELL], app[ANSWERS] = shell, LastAnswers()
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
     app.router.add_get("/rtds", stream_socket)
     app.router.add_get("/", stream_socket)
-    for table in (data_api.routes, rest.routes, account.routes, admin.routes):
+    for table in (data_api.routes, rest.routes, account.routes, admin.routes, admin_faults.routes):
         app.add_routes(table)
     return app
 
@@ -89,11 +93,14 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Listen until the block ends; drives the tape and the synthetic leaders meanwhile."""
     shell = Shell(new_venue(config), now_ns)
+    scenario = load_scenario(config.scenario) if config.scenario else ()
     runner = web.AppRunner(application(shell), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, config.host, config.port, backlog=512)
     await site.start()
     port = runner.addresses[0][1]
+    shell.rules.add(scenario, now_ns())
+    shell.catch_up()
     replay = None
     if tape is not None or config.leaders != "none":
         replay = asyncio.create_task(drive(shell, tape))

@@ -119,15 +119,18 @@ def _schedule_settlement(venue: Venue, trade: Trade, stamp: Stamp) -> None:
     config, now_ns = venue.config, stamp.now_ns
     mined_ns = now_ns + (0 if stamp.immediate else config.mined_delay_ms * NS_PER_MS)
     confirmed_ns = now_ns + (0 if stamp.immediate else config.confirmed_delay_ms * NS_PER_MS)
-    if venue.fail_settlements > 0:
-        venue.fail_settlements -= 1
+    trouble = venue.trouble(trade)
+    if trouble is not None:
         add_timer(venue, mined_ns, "retrying", trade)
-        add_timer(venue, confirmed_ns, "failed", trade)
-        return
+        if trouble.retry_ns is None:
+            add_timer(venue, confirmed_ns, "failed", trade)
+            return
+        stamp = msgspec.structs.replace(stamp, now_ns=now_ns + trouble.retry_ns)
+        mined_ns, confirmed_ns = mined_ns + trouble.retry_ns, confirmed_ns + trouble.retry_ns
     add_timer(venue, mined_ns, "mined", trade)
     add_timer(venue, confirmed_ns, "confirmed", trade)
     rows = trade.rows = _trade_rows(venue, trade, stamp, mined_ns // NS_PER_S)
-    shown_ns = now_ns + (0 if stamp.immediate else config.rtds_delay_ms * NS_PER_MS)
+    shown_ns = stamp.now_ns + (0 if stamp.immediate else config.rtds_delay_ms * NS_PER_MS)
     add_timer(venue, shown_ns, "rows", rows)
 
 
@@ -233,7 +236,7 @@ def _order_of(row: Row) -> tuple[int, int]:
 
 
 def add_timer(
-    venue: Venue, due_ns: int, kind: TimerKind, subject: Trade | Order | tuple[Row, ...]
+    venue: Venue, due_ns: int, kind: TimerKind, subject: Trade | Order | Listing | tuple[Row, ...]
 ) -> None:
     timer: Timer = (due_ns, next_number(venue), kind, subject)
     heapq.heappush(venue.timers, timer)

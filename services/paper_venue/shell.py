@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
 
 from services.paper_venue.core import advance, drain, next_due_ns
-from services.paper_venue.faults import Faults
+from services.paper_venue.fates import trouble
+from services.paper_venue.rules import Rules
 from services.paper_venue.signing import Credentials, credentials_for
 from services.paper_venue.sockets import Hub
 from services.paper_venue.state import Venue
@@ -35,8 +37,10 @@ class Shell:
     def __init__(self, venue: Venue, now_ns: Callable[[], int]) -> None:
         self.venue = venue
         self.now_ns = now_ns
-        self.faults = Faults()
-        self.hub = Hub(venue, self.faults)
+        self.rules = Rules(venue.config.seed)
+        self.hub = Hub(venue, self.rules, now_ns)
+        self.hub.delivery.wake = self._set_alarm
+        venue.trouble = partial(trouble, self.rules)
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -82,11 +86,13 @@ class Shell:
 
     def _tell(self, now_ns: int) -> None:
         advance(self.venue, now_ns)  # what became due at this very moment: no delay is no wait
+        self.hub.delivery.tend(now_ns)
         self.hub.publish(drain(self.venue, now_ns), now_ns)
         self._set_alarm(now_ns)
 
     def _set_alarm(self, now_ns: int) -> None:
-        due_ns = next_due_ns(self.venue)
+        due = [next_due_ns(self.venue), self.hub.delivery.next_due_ns()]
+        due_ns = min((each for each in due if each is not None), default=None)
         if due_ns is None:
             return
         if self._alarm is not None:

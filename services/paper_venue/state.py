@@ -1,6 +1,7 @@
 """The venue's records: orders, trades, rows, events, and the state that holds them all."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -118,6 +119,16 @@ class Trade(msgspec.Struct, kw_only=True):
     updated_ns: int = 0
 
 
+class Trouble(msgspec.Struct, frozen=True):
+    """How a settlement goes wrong: it is retried so long and then succeeds, or it fails."""
+
+    retry_ns: int | None = None  # None: it fails
+
+
+def no_trouble(trade: Trade) -> Trouble | None:
+    """Settle every trade."""
+
+
 class BookMoved(msgspec.Struct, frozen=True):
     condition: ConditionId
     changes: tuple[tuple[bool, int], ...]  # (is bid, price of outcome 0)
@@ -163,8 +174,9 @@ class MarketResolved(msgspec.Struct, frozen=True):
 
 MarketEvent = BookMoved | Traded | TickChanged | MarketOpened | MarketResolved
 Event = MarketEvent | OrderMoved | TradeMoved | RowsShown
-TimerKind = Literal["mined", "confirmed", "retrying", "failed", "rows", "expire", "release"]
-Timer = tuple[int, int, TimerKind, Trade | Order | tuple[Row, ...]]
+TimerKind = Literal[
+    "mined", "confirmed", "retrying", "failed", "rows", "expire", "release", "withdraw", "reopen"
+]
 
 
 class Levels(msgspec.Struct, frozen=True):
@@ -193,6 +205,9 @@ class Listing(msgspec.Struct, kw_only=True):
     history: deque[Levels] = msgspec.field(default_factory=deque)  # as published, oldest first
 
 
+Timer = tuple[int, int, TimerKind, Trade | Order | Listing | tuple[Row, ...]]
+
+
 class Venue(msgspec.Struct, kw_only=True):
     """Everything the venue knows. Written by `core`, `trading`, `settlement` and `markets` only."""
 
@@ -211,7 +226,7 @@ class Venue(msgspec.Struct, kw_only=True):
     timers: list[Timer] = msgspec.field(default_factory=list)
     events: deque[Event] = msgspec.field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
     touched: dict[ConditionId, None] = msgspec.field(default_factory=dict)
-    fail_settlements: int = 0  # how many of the next trades will fail after they matched
+    trouble: Callable[[Trade], Trouble | None] = no_trouble  # of the settlement of a fresh trade
     count: int = 0  # of everything numbered: trades, transactions, rows, timers
     now_ns: int = 0
 

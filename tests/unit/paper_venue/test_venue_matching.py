@@ -32,7 +32,7 @@ from services.paper_venue.core import (
     set_depth,
 )
 from services.paper_venue.settlement import Stamp, new_tx
-from services.paper_venue.state import ANONYMOUS, Refused, Venue
+from services.paper_venue.state import ANONYMOUS, Refused, Trouble, Venue
 from services.paper_venue.trading import cancel_orders
 from shared.domain.ids import Wallet
 from shared.domain.units import MICRO, NS_PER_S, Price, Shares, format_micro
@@ -97,7 +97,8 @@ def act(built: Venue, action: tuple, now_ns: int) -> int:
             now_ns += seconds * NS_PER_S
             advance(built, now_ns)
         case ("fail", number):
-            built.fail_settlements = number
+            failing = iter([Trouble()] * number)
+            built.trouble = lambda trade: next(failing, None)
     return now_ns
 
 

@@ -7,7 +7,16 @@ from services.paper_venue.core import Fill, advance, drain, execute_activity, ex
 from services.paper_venue.core import resolve_market as resolve
 from services.paper_venue.public import position_status, wallet_value
 from services.paper_venue.settlement import Stamp, new_tx
-from services.paper_venue.state import ANONYMOUS, Event, Refused, RowsShown, TradeMoved, Venue
+from services.paper_venue.state import (
+    ANONYMOUS,
+    Event,
+    Refused,
+    RowsShown,
+    TradeMoved,
+    Trouble,
+    Venue,
+    no_trouble,
+)
 from shared.domain.ids import TxHash, Wallet
 from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, Shares
 
@@ -42,8 +51,9 @@ def test_a_trade_is_matched_then_mined_then_confirmed() -> None:
 
 def test_a_failed_settlement_is_retried_then_takes_the_fill_back() -> None:
     built = venue()
-    built.fail_settlements = 1
+    built.trouble = lambda trade: Trouble()
     (trade,) = post(built, order("0.5", "10", kind="FAK")).trades
+    built.trouble = no_trouble
     assert built.ledger.cash[ANN] < FUNDS
     assert shown(built, T0 + 60 * NS_PER_S) == [], "the public never hears of it"
     assert trade.status == "FAILED"
