@@ -8,7 +8,17 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, admin_faults, data_api, rest
+from services.paper_venue import (
+    access,
+    account,
+    account_reads,
+    admin,
+    admin_clob,
+    admin_faults,
+    data_api,
+    prices,
+    rest,
+)
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
@@ -19,6 +29,7 @@ from services.paper_venue.scenario import load_scenario
 from services.paper_venue.shell import Shell
 from services.paper_venue.sockets import hear_market, hear_stream, hear_user, serve_socket
 from services.paper_venue.tape import Tape
+from services.paper_venue.throttle import limited
 
 
 async def market_socket(request: web.Request) -> web.WebSocketResponse:
@@ -60,7 +71,7 @@ async def stream_socket(request: web.Request) -> web.StreamResponse:
 
 def application(shell: Shell) -> web.Application:
     """Return the whole venue as an application around a shell."""
-    middlewares = [guard, admin.only_from_here, faulty]
+    middlewares = [guard, admin.only_from_here, faulty, limited]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_MAX)
     app[SHELL], app[ANSWERS] = shell, LastAnswers()
     app.router.add_get("/ws/market", market_socket)
@@ -68,6 +79,8 @@ def application(shell: Shell) -> web.Application:
     app.router.add_get("/rtds", stream_socket)
     app.router.add_get("/", stream_socket)
     for table in (data_api.routes, rest.routes, account.routes, admin.routes, admin_faults.routes):
+        app.add_routes(table)
+    for table in (prices.routes, access.routes, account_reads.routes, admin_clob.routes):
         app.add_routes(table)
     return app
 

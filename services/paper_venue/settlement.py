@@ -14,10 +14,10 @@ from services.paper_venue.state import (
     FEES,
     Leg,
     Listing,
-    Order,
     Row,
     RowKind,
     RowsShown,
+    Subject,
     Timer,
     TimerKind,
     Trade,
@@ -235,9 +235,7 @@ def _order_of(row: Row) -> tuple[int, int]:
     return row.block_s, row.seq
 
 
-def add_timer(
-    venue: Venue, due_ns: int, kind: TimerKind, subject: Trade | Order | Listing | tuple[Row, ...]
-) -> None:
+def add_timer(venue: Venue, due_ns: int, kind: TimerKind, subject: Subject) -> None:
     timer: Timer = (due_ns, next_number(venue), kind, subject)
     heapq.heappush(venue.timers, timer)
 
