@@ -247,7 +247,7 @@ def advance(venue: Venue, now_ns: int) -> None:
             check_heart(venue, subject, due_ns)
         elif isinstance(subject, Order):
             if kind == "release":
-                release_order(venue, subject, now_ns)
+                release_order(venue, subject, due_ns)
             elif subject.status == "LIVE":
                 status = "INVALID" if kind == "withdraw" else "CANCELED_EXPIRED_ORDER"
                 close_resting(venue, subject, status, now_ns)
