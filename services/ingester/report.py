@@ -3,9 +3,8 @@
 import asyncio
 import logging
 
-from services.ingester.activity import ActivityHub
-from services.ingester.books import BookKeeper
-from services.ingester.letters import DeadLetters
+from services.ingester.chain import ChainWatcher
+from services.ingester.world import World
 from shared.domain.views import FeedsView, FeedView, encode, feed_key
 from shared.runtime.clock import Clock
 from shared.runtime.logs import log
@@ -19,16 +18,17 @@ class FeedReport:
 
     def __init__(
         self,
-        hub: ActivityHub,
-        books: BookKeeper,
-        dead: DeadLetters,
+        world: World,
         *,
         store: Store,
         clock: Clock,
         instance: str,
+        chain: ChainWatcher | None = None,
     ) -> None:
-        self._hub, self._books, self._dead = hub, books, dead
+        self._hub, self._books, self._dead = world.hub, world.books, world.dead
+        self._poller = world.poller
         self._store, self._clock, self._instance = store, clock, instance
+        self._chain = chain
 
     async def run(self) -> None:
         while True:
@@ -36,13 +36,14 @@ class FeedReport:
             view = FeedsView(
                 as_of_ns=self._clock.now_ns(),
                 feeds=(
+                    *((self._chain.view(),) if self._chain else ()),
                     FeedView(name="activity", state=self._hub.state, heard_ns=self._hub.heard_ns),
                     FeedView(
                         name="books",
                         state="connected" if self._books.is_connected else "lost",
                         heard_ns=self._books.heard_ns,
                     ),
-                    FeedView(name="polls", state="connected", heard_ns=self._hub.oldest_read_ns()),
+                    *self._poller.feeds(),
                 ),
                 books_trusted=trusted,
                 books_untrusted=untrusted,

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from services.ingester.core import State
 from services.ingester.leaders import Snapshots
@@ -14,13 +13,8 @@ from services.ingester.world import World
 from shared.domain.ids import partition_of
 from shared.domain.messages import Fact, LeaderActed, LeaderFilled
 from shared.domain.units import NS_PER_S
-from shared.polymarket.errors import VenueError
-from shared.runtime.logs import log
 from shared.runtime.ports import Lane
 from shared.runtime.runner import LaneHandle, QuietShell
-
-_FAST_POLLS: Final = 5  # times faster while the stream is not to be trusted
-_logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -29,7 +23,7 @@ class Shell(QuietShell[State]):
     """One lane: its leaders' REST reads, and what the process's watchers have for it."""
 
     def __init__(self, lane: Lane, world: World) -> None:
-        self._lane_id, self._settings = lane, world.settings
+        self._lane_id, self._poller = lane, world.poller
         self._hub, self._books = world.hub, world.books
         self._rereads, self._resolutions = world.rereads, world.resolutions
         self._leaders = [who for who in world.leaders if partition_of(who) == lane.partition]
@@ -37,7 +31,7 @@ class Shell(QuietShell[State]):
         self._snapshots = Snapshots(self._leaders, world.observatory, self._reader.read)
 
     async def start(self, state: State, lane: LaneHandle) -> None:
-        self._state, self._lane, self._clock = state, lane, lane.clock
+        self._state, self._lane = state, lane
         self._reader.begin(state, lane)
         lane.spawn(self._live())
 
@@ -46,6 +40,7 @@ class Shell(QuietShell[State]):
         for fact in facts:
             if isinstance(fact, LeaderFilled | LeaderActed):
                 self._books.want(fact.condition)
+                self._poller.acted(fact.leader, fact.ts_ns)
             if isinstance(fact, LeaderActed) and fact.action == "REDEEM":
                 self._resolutions.suspect(fact.condition)
 
@@ -54,32 +49,21 @@ class Shell(QuietShell[State]):
         partition = self._lane_id.partition
         watched = Watched(self._state, self._lane)
         known = [leader.through_s for leader in self._state.leaders.values()]
-        through_ns = min(known, default=0) * NS_PER_S
+        through_ns = max(known, default=0) * NS_PER_S  # the lane was alive until then
         with (
             _present(self._hub.lanes, partition, self._lane),
             _present(self._resolutions.lanes, partition, watched),
             _present(self._rereads.lanes, partition, self._snapshots),
             self._hub.reading(self._leaders),
+            self._poller.polling(
+                {leader: self._reader.quiet_ns(leader) for leader in self._leaders},
+                self._reader.turn,
+            ),
             self._hub.guarding(partition, through_ns=through_ns),
         ):
             if not self._leaders:
                 await asyncio.Event().wait()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._poll())
-                group.create_task(self._snapshots.run(self._state, self._lane))
-
-    async def _poll(self) -> None:
-        """Read every leader in turn, at a pace that rises while the stream is suspect."""
-        interval_s = self._settings.poll_interval_ms / 1_000
-        while True:
-            for leader in self._leaders:
-                try:
-                    await self._reader.read(leader)
-                    self._hub.read_ns[leader] = self._clock.now_ns()
-                except VenueError as e:
-                    log(_logger, logging.WARNING, "read_failed", leader=leader, reason=str(e))
-            healthy = self._hub.state == "connected"
-            await asyncio.sleep(interval_s if healthy else interval_s / _FAST_POLLS)
+            await self._snapshots.run(self._state, self._lane)
 
 
 @contextlib.contextmanager

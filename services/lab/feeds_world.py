@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -11,7 +11,7 @@ import httpx
 from shared.domain.book import Book
 from shared.domain.ids import TxHash, Wallet
 from shared.domain.messages import Fact, LeaderActed, LeaderFilled
-from shared.domain.units import MICRO, NS_PER_MS, parse_micro
+from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, parse_micro
 
 _SIZES: Final = (5, 5, 10, 10, 10, 25, 40)  # few: equal fills are the hard case
 _PAGE: Final = 1_000
@@ -169,24 +169,51 @@ def said(facts: Iterable[Fact]) -> Counter[Row]:
 
 
 class Served:
-    """The books that the ingesters served, each version once."""
+    """The books that the ingesters served, each token's in their order."""
 
     def __init__(self) -> None:
-        self.versions: dict[tuple[str, int, bool], Book] = {}
+        self.versions: dict[str, list[Book]] = {}
         self.trusted = self.untrusted = 0
 
     def take(self, book: Book) -> None:
         self.trusted += book.trusted
         self.untrusted += not book.trusted
-        self.versions[book.token, book.as_of_ns // NS_PER_MS, book.trusted] = book
+        self.versions.setdefault(book.token, []).append(book)
 
-    def wrong(self, history: dict[str, dict[int, Any]]) -> list[Book]:
-        """Return the trusted books that are not what the venue had at that time."""
+    def astray_s(self, history: dict[str, dict[int, Any]]) -> list[float]:
+        """Return how long each stretch lasted in which a trusted book was not what the venue had.
+
+        A lost message about sizes behind unchanged best prices shows nowhere until the venue
+        tells the whole book or REST is asked: that takes a while, and must not take longer.
+        """
+        return sorted(
+            stretch
+            for token, books in self.versions.items()
+            if token in history
+            for stretch in _stretches(books, history[token])
+        )
+
+    def behind(self, history: dict[str, dict[int, Any]]) -> list[Book]:
+        """Return the newest books that are trusted and are not the venue's newest."""
+        newest = [books[-1] for token, books in self.versions.items() if token in history]
         return [
             book
-            for (token, ms, trusted), book in self.versions.items()
-            if trusted and token in history and history[token].get(ms) != sides_of(book)
+            for book in newest
+            if book.trusted and history[book.token][max(history[book.token])] != sides_of(book)
         ]
+
+
+def _stretches(books: list[Book], had: dict[int, Any]) -> Iterator[float]:
+    since_ns = 0
+    for book in books:
+        is_wrong = book.trusted and had.get(book.as_of_ns // NS_PER_MS) != sides_of(book)
+        if is_wrong:
+            since_ns = since_ns or book.seen_ns
+        elif since_ns:
+            yield (book.seen_ns - since_ns) / NS_PER_S
+            since_ns = 0
+    if since_ns:
+        yield float("inf")
 
 
 def sides_of(book: Book) -> tuple[dict[int, int], dict[int, int]]:

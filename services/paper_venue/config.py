@@ -52,11 +52,17 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     fine_tick_at_extremes: bool = True  # 0.01 becomes 0.001 beyond 0.04 and 0.96
 
     taker_delay_ms: int = 0  # how long markets with the short taker delay hold a marketable order
-    mined_delay_ms: int = 2_000  # from the match to MINED, when positions and balances move
+    mined_delay_ms: int = 2_000  # from the match to the block to wait for; 0: no waiting at all
     confirmed_delay_ms: int = 5_000  # from the match to CONFIRMED
+    block_ms: int = 1_500  # between two blocks; a trade is MINED when its block appears
     rtds_delay_ms: int = 2_000  # from the match to the activity stream
     data_api_delay_ms: int = 2_900  # from the match to /v2/activity and /v2/trades
+    index_jitter_ms: int = 0  # rows of one moment appear up to this much later, out of order
+    cdn: bool = True  # the same question to the Data API gets the same answer for up to 300 s
+    gamma_close_delay_s: int = 300  # from a market's resolution to Gamma's ``closed``
     rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
+    rtds_bare: bool = False  # activity frames without topic and type, as was seen in June 2026
+    rtds_idle_s: int = 360  # an activity socket that sends no PING for so long hears nothing more
     anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
     trades_kept: int = (
         500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten

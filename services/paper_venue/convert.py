@@ -9,13 +9,12 @@ from typing import Final
 
 from services.paper_venue.balances import arrived
 from services.paper_venue.ledger import Move
-from services.paper_venue.settlement import Stamp, store_row
+from services.paper_venue.settlement import Stamp, seen_ns, store_row
 from services.paper_venue.state import Listing, Refused, Row, Venue, next_number
 from services.paper_venue.trading import cancel_uncovered
 from shared.domain.ids import ConditionId, Wallet
 from shared.domain.units import (
     MICRO,
-    NS_PER_MS,
     NS_PER_S,
     Price,
     Shares,
@@ -110,9 +109,9 @@ def _row(
     venue: Venue, wallet: Wallet, listing: Listing, size: Shares, told: tuple[Usd, Stamp]
 ) -> Row:
     usd, stamp = told
-    late_ns = 0 if stamp.immediate else venue.config.data_api_delay_ms * NS_PER_MS
+    seq = next_number(venue)
     return Row(
-        seq=next_number(venue),
+        seq=seq,
         wallet=wallet,
         kind="CONVERSION",
         condition=listing.market.condition,
@@ -120,5 +119,5 @@ def _row(
         usd=usd,
         tx=stamp.tx,
         block_s=stamp.now_ns // NS_PER_S,
-        seen_ns=stamp.now_ns + late_ns,
+        seen_ns=seen_ns(venue, stamp, seq),
     )

@@ -230,6 +230,7 @@ def resolve_market(
             close_resting(venue, order, "CANCELED_MARKET_RESOLVED", now_ns)
     listing.book.clear()
     listing.payouts = payouts
+    listing.resolved_ns = now_ns
     listing.market = msgspec.structs.replace(listing.market, accepting_orders=False)
     venue.touched.pop(condition, None)
     venue.events.append(MarketResolved(condition, now_ns))

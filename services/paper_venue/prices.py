@@ -4,12 +4,13 @@ from typing import Final
 
 from aiohttp import web
 
+from services.paper_venue.data_markets import ticks_of
 from services.paper_venue.http import answer, shell_of
 from services.paper_venue.rest import open_listing, token_of, wanted_of
 from services.paper_venue.state import Listing, Refused, Venue
 from services.paper_venue.wire import Json, best_prices, last_price, number, token_outcome
 from shared.domain.ids import TokenId
-from shared.domain.units import MICRO, NS_PER_S, Price, format_micro
+from shared.domain.units import NS_PER_S, Price, format_micro
 
 routes = web.RouteTableDef()
 SIDES: Final = ("BUY", "SELL")
@@ -114,20 +115,10 @@ async def get_prices_history(request: web.Request) -> web.Response:
         raise Refused("Invalid interval")
     bucket_s = 60 * max(1, _second(request, "fidelity", 1))
     last: dict[int, int] = {}
-    for at_s, price in _ticks(shell.venue, TokenId(token)):
+    for at_s, price in ticks_of(shell.venue, TokenId(token)):
         if start_s <= at_s <= end_s:
             last[at_s - at_s % bucket_s] = price
     return answer({"history": [{"t": at_s, "p": number(price)} for at_s, price in last.items()]})
-
-
-def _ticks(venue: Venue, token: TokenId) -> list[tuple[int, int]]:
-    """Return when and at which price of this token its market traded, oldest first."""
-    condition = venue.by_token.get(token)
-    return [
-        (trade.match_ns // NS_PER_S, trade.price if trade.token == token else MICRO - trade.price)
-        for trade in venue.trades.values()
-        if trade.condition == condition
-    ]
 
 
 def _last_trades(venue: Venue, names: list[str]) -> list[Json]:

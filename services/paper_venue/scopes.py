@@ -19,6 +19,7 @@ GAMMA_PATHS: Final = (
     "/series",
 )
 _LEDGER_READS: Final = ("/data/orders", "/data/trades", "/data/order", "/notifications")
+_ELSEWHERE: Final = ("/", "/rtds", "/rpc", "/deployed")  # hosts whose limits are not of here
 _TEN_S: Final = 10
 _TEN_MINUTES_S: Final = 600
 
@@ -85,7 +86,7 @@ _TRADING: Final = {  # in 10 seconds, in 10 minutes
 @lru_cache(maxsize=4_096)
 def scopes_of(method: str, path: str, *, cursor: bool) -> tuple[Scope, ...]:
     """Return the limits of a request; ``cursor`` tells the CLOB's ``/markets`` from Gamma's."""
-    if path.startswith(("/admin", "/ws/")) or path in ("/", "/rtds"):
+    if path.startswith(("/admin", "/ws/")) or path in _ELSEWHERE:
         return ()
     if path.startswith(DATA_PREFIX):
         return (ALL, DATA, *_named(_DATA_READS, path))

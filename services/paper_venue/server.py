@@ -16,13 +16,17 @@ from services.paper_venue import (
     admin_clob,
     admin_faults,
     data_api,
+    gamma,
     prices,
     rest,
+    rpc,
 )
+from services.paper_venue.cdn import CACHE, Cache, cached
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
+from services.paper_venue.relayer import get_deployed
 from services.paper_venue.replay import drive
 from services.paper_venue.rest_faults import ANSWERS, LastAnswers, faulty
 from services.paper_venue.scenario import load_scenario
@@ -71,14 +75,24 @@ async def stream_socket(request: web.Request) -> web.StreamResponse:
 
 def application(shell: Shell) -> web.Application:
     """Return the whole venue as an application around a shell."""
-    middlewares = [guard, admin.only_from_here, faulty, limited]
+    middlewares = [guard, admin.only_from_here, faulty, limited, cached]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_MAX)
     app[SHELL], app[ANSWERS] = shell, LastAnswers()
+    app[CACHE] = Cache()
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
+    app.router.add_get("/deployed", get_deployed)
     app.router.add_get("/rtds", stream_socket)
     app.router.add_get("/", stream_socket)
-    for table in (data_api.routes, rest.routes, account.routes, admin.routes, admin_faults.routes):
+    for table in (
+        data_api.routes,
+        gamma.routes,
+        rest.routes,
+        account.routes,
+        admin.routes,
+        admin_faults.routes,
+        rpc.routes,
+    ):
         app.add_routes(table)
     for table in (prices.routes, access.routes, account_reads.routes, admin_clob.routes):
         app.add_routes(table)

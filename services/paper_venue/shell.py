@@ -7,6 +7,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from services.paper_venue.chain_feed import Feed
+from services.paper_venue.chain_node import Node
 from services.paper_venue.clob import Clob
 from services.paper_venue.core import advance, drain, next_due_ns
 from services.paper_venue.fates import trouble
@@ -43,6 +45,7 @@ class Shell:
         self.hub.delivery.wake = self._set_alarm
         venue.trouble = partial(trouble, self.rules)
         self.clob = Clob(venue.config)
+        self.chain = Feed(Node(venue))
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -98,10 +101,15 @@ class Shell:
         events = drain(self.venue, now_ns)
         self.clob.inbox.note(self.venue, events, self.keys_for)
         self.hub.publish(events, now_ns)
+        self.chain.publish(now_ns)
         self._set_alarm(now_ns)
 
     def _set_alarm(self, now_ns: int) -> None:
-        due = [next_due_ns(self.venue), self.hub.delivery.next_due_ns()]
+        due = [
+            next_due_ns(self.venue),
+            self.hub.delivery.next_due_ns(),
+            self.chain.next_due_ns(now_ns),
+        ]
         due_ns = min((each for each in due if each is not None), default=None)
         if due_ns is None:
             return

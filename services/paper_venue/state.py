@@ -119,6 +119,15 @@ class Trade(msgspec.Struct, kw_only=True):
     updated_ns: int = 0
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A trade in its block: where its transaction and its logs begin."""
+
+    block: int
+    tx_index: int
+    log_index: int
+    trade: Trade
+
+
 class Trouble(msgspec.Struct, frozen=True):
     """How a settlement goes wrong: it is retried so long and then succeeds, or it fails."""
 
@@ -215,6 +224,8 @@ class Listing(msgspec.Struct, kw_only=True):
     seconds_delay: int = 0  # how long marketable orders wait
     clear_on_start: bool = False  # resting orders are wiped when the game begins
     history: deque[Levels] = msgspec.field(default_factory=deque)  # as published, oldest first
+    volume: int = 0  # micro-dollars that takers traded, failed settlements included
+    resolved_ns: int = 0  # when the payouts became known
 
 
 class Heart(msgspec.Struct, kw_only=True):
@@ -241,6 +252,7 @@ class Venue(msgspec.Struct, kw_only=True):
     trades_of: dict[Wallet, list[str]] = msgspec.field(default_factory=dict)
     rows: list[Row] = msgspec.field(default_factory=list)
     rows_of: dict[Wallet, list[Row]] = msgspec.field(default_factory=dict)
+    sealed: list[Sealed] = msgspec.field(default_factory=list)  # what is on the chain, in order
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     hearts: dict[str, Heart] = msgspec.field(default_factory=dict)  # by API key
     unseen: dict[tuple[Wallet, TokenId | None], int] = msgspec.field(default_factory=dict)

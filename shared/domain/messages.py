@@ -32,7 +32,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class LeaderFilled(Message, frozen=True, kw_only=True, tag="leader_filled"):
-    """A leader's execution, seen on the activity stream or read from the Data API."""
+    """A leader's execution, from the activity stream, the Data API or the chain: who was first."""
 
     leader: Wallet
     condition: ConditionId

@@ -31,7 +31,7 @@ class FrameProtocol(Protocol[E]):
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """The driver's limits; the venue wants a PING every 10 s, on RTDS every 5 s."""
 
-    ping_s: float = 10.0
+    ping_s: float = 10.0  # 0: none, where the other side does not speak it
     poll_s: float = 1.0  # how often time alone may demand something
     silence_s_max: float = 60.0  # without data for longer, the socket is closed and reopened
     open_s_max: float = 10.0
@@ -156,7 +156,7 @@ class _Link(Generic[E]):
 
     async def _ping(self, socket: ClientConnection) -> str:
         with suppress(ConnectionClosed):
-            while True:
+            while self.pace.ping_s:
                 await asyncio.sleep(self.pace.ping_s)
                 await socket.send("PING")
         return await _never()

@@ -1,6 +1,7 @@
 """The rules themselves: who takes which chance. No socket, no clock."""
 
 import json
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,9 @@ def test_a_rule_is_in_force_from_when_to_when_and_so_often() -> None:
     assert late.fire("drop", MARKET, T0 + 2 * NS_PER_S - 1) is not None
     assert late.fire("drop", MARKET, T0 + 2 * NS_PER_S) is None
     assert late.idle
+    other = rules({"kind": "drop", "for_s": 2})
+    assert other.live("twice", T0 + 2 * NS_PER_S) == []
+    assert other.idle, "over without a chance of its own"
 
 
 @given(seed=st.integers(0, 1_000), share=st.integers(1, 10_000))
@@ -96,6 +100,21 @@ def test_a_share_takes_about_its_part_and_seeds_differ() -> None:
     assert 900 < sum(run(1)) < 1_100
     assert run(1) == run(1)
     assert run(1) != run(2)
+
+
+def test_a_share_of_one_in_ten_thousand_is_exactly_that() -> None:
+    draw = Random("seed/9").randrange(10_000)
+    for share, taken in ((draw, False), (draw + 1, True)):
+        built = rules({"kind": "drop", "share_bps": share, "seed": 9})
+        assert (built.fire("drop", MARKET, T0) is not None) == taken
+
+
+def test_what_is_left_together_is_not_drawn_again() -> None:
+    built = rules({"kind": "drop", "share_bps": 5_000, "together": True, "seed": 1})
+    places = [Place(socket="stream", connection=number) for number in range(10)]
+    for number in range(20):
+        assert len({fate_of(built, place, T0, frame=number).lost for place in places}) == 1
+    assert 0 < built.fired < 20
 
 
 def test_one_draw_decides_for_every_connection_where_it_is_together() -> None:

@@ -68,6 +68,8 @@ async def test_a_429_says_when_to_come_again_and_whose_limit_it_was(bench: Bench
     assert headers["Poly-RateLimit-Reset"] == str(NOW_S + 2)
     await bench.rule("too_early", retry_after_s=1, count=1)
     assert (await ask(bench, "/ok"))[3]["Retry-After"] == "1"
+    await bench.rule("too_early", retry_after_s=0, count=1)
+    assert (await ask(bench, "/ok"))[3]["Retry-After"] == "0"
 
 
 async def test_a_query_or_method_narrows_a_rule(bench: Bench) -> None:
@@ -114,13 +116,27 @@ async def test_a_broken_answer_is_never_the_last_one(bench: Bench) -> None:
     assert (await ask(bench, "/ok"))[2] == good[2]
 
 
+async def test_what_is_signed_is_stale_for_its_signer_only(bench: Bench) -> None:
+    url = f"{bench.url}/data/orders"
+    await bench.rule("stale", path="/data/orders")
+    for headers, status in ((bench.signed("GET", "/data/orders"), 200), ({}, 401)):
+        async with bench.session.get(url, headers=headers) as answer:
+            assert answer.status == status
+
+
+async def test_refusals_come_broken_too(bench: Bench) -> None:
+    await bench.rule("broken_json", path="/book", count=1)
+    status, _, text, _ = await ask(bench, "/book?token_id=5")
+    assert (status, text) == (404, '{"error":"No orderbook exists')
+
+
 async def test_the_data_api_lags_by_seconds_and_says_so_in_its_status(bench: Bench) -> None:
     await bench.fill(immediate=True)
     await bench.pass_ms(20_000)
     await bench.rule("lagging", path="/v2/*", age_s=30)
     query = {"user": LEADER}
     assert (await bench.get("/v2/activity", **query))["data"] == []
-    assert (await bench.get("/v2/status"))["data"]["lag_ms"] == 32_900
+    assert (await bench.get("/v2/status"))["data"]["serving"]["lag_seconds"] == 32
     await bench.pass_ms(10_000)
     assert len((await bench.get("/v2/activity", **query))["data"]) == 1
     await bench.rule("lagging", path="/v2/trades")
@@ -174,6 +190,8 @@ async def test_another_tokens_book_is_answered(bench: Bench) -> None:
     await bench.rule("wrong_body", path="/book", count=1)
     query = {"token_id": bench.tokens[0]}
     assert (await bench.get("/book", **query))["asset_id"] == bench.tokens[1]
+    await bench.rule("stale", path="/book", count=1)
+    assert (await bench.get("/book", **query))["asset_id"] == bench.tokens[0], "never remembered"
     assert (await bench.get("/book", **query))["asset_id"] == bench.tokens[0]
 
 
@@ -196,10 +214,16 @@ async def test_a_handshake_can_be_slow_or_fail_like_any_request(bench: Bench) ->
     with pytest.raises(aiohttp.WSServerHandshakeError) as failed:
         await bench.socket("/ws/market")
     assert failed.value.status == 502
-    await bench.rule("drop_after")
+    rule = await bench.rule("drop_after")
     async with bench.socket("/ws/market") as socket:
         await socket.send_str("PING")
-        assert await frame(socket) == "PONG", "a socket has no answer that could be lost"
+        assert await frame(socket) == "PONG"
+
+    async def left() -> bool:
+        return await bench.sockets() == []
+
+    await eventually(left)
+    assert await bench.fired(rule) == 0, "a socket has no answer that could be lost"
 
 
 async def test_the_control_api_is_beyond_all_faults(bench: Bench) -> None:

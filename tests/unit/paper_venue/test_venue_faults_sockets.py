@@ -23,7 +23,8 @@ TRADES = {"action": "subscribe", "subscriptions": [{"topic": "activity", "type":
 async def watching(bench: Bench, **more: object) -> AsyncIterator[Socket]:
     """Open a market socket on both tokens, past its first books."""
     timeout = aiohttp.ClientWSTimeout(ws_close=0.1)
-    async with bench.session.ws_connect(f"{bench.url}/ws/market", timeout=timeout) as socket:
+    url = f"{bench.url}/ws/market"
+    async with bench.session.ws_connect(url, timeout=timeout, autoping=False) as socket:
         message = {"type": "market", "assets_ids": bench.tokens, "initial_dump": False, **more}
         await subscribe(socket, message)
         assert await frame(socket) == "PONG"
@@ -119,6 +120,13 @@ async def test_half_open_says_nothing_any_more_and_lets_itself_be_left(bench: Be
         return await bench.sockets() == []
 
     await eventually(left)
+
+
+async def test_half_open_gives_no_goodbye_back(bench: Bench) -> None:
+    async with watching(bench) as dead:
+        await bench.rule("half_open")
+        await dead.close()
+        assert dead.close_code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE
 
 
 async def test_protocol_pings_are_answered_as_ever(bench: Bench) -> None:
@@ -227,6 +235,12 @@ async def test_a_subscription_is_taken_and_forgotten(bench: Bench) -> None:
         assert (view["tokens"], view["ignored"]) == (bench.tokens[1:], bench.tokens[:1])
         await subscribe(socket, {"operation": "subscribe", "assets_ids": bench.tokens[:1]})
         assert await frame(socket) == "NO NEW ASSETS"
+        assert await frame(socket) == "PONG"
+        rule = (await bench.get("/admin/rules"))["rules"][0]["id"]
+        await bench.session.delete(f"{bench.url}/admin/rules/{rule}")
+        for operation in ("unsubscribe", "subscribe"):
+            await socket.send_json({"operation": operation, "assets_ids": bench.tokens[:1]})
+        assert (await frame(socket))[0]["asset_id"] == bench.tokens[0], "subscribed afresh"
 
 
 async def test_stream_and_user_subscriptions_are_forgotten_too(bench: Bench) -> None:
@@ -280,6 +294,54 @@ async def test_the_first_book_comes_late_and_as_it_is_then(bench: Bench) -> None
         )
 
 
+async def test_a_late_book_of_what_is_no_longer_wanted_never_comes(bench: Bench) -> None:
+    await bench.rule("late_dump", ms=2_000, count=1)
+    async with bench.socket("/ws/market") as socket:
+        await subscribe(socket, {"type": "market", "assets_ids": bench.tokens[:1]})
+        assert await frame(socket) == "PONG"
+        await subscribe(socket, {"operation": "unsubscribe", "assets_ids": bench.tokens[:1]})
+        assert await frame(socket) == "PONG"
+        await bench.pass_ms(2_000)
+        await pongs(socket)
+
+
+async def test_what_was_held_goes_before_a_fresh_book(bench: Bench) -> None:
+    async with bench.socket("/ws/market") as socket:
+        await subscribe(socket, {"type": "market", "assets_ids": bench.tokens[:1]})
+        assert [len(await frame(socket)), await frame(socket)] == [1, "PONG"]
+        await bench.rule("delay", count=1, ms=1_000)
+        await bench.move(1)
+        bench.clock.ns += 1_000_000_000
+        await socket.send_json({"operation": "subscribe", "assets_ids": bench.tokens[1:]})
+        assert await size(socket) == "1"
+        assert (await frame(socket))[0]["asset_id"] == bench.tokens[1]
+
+
+async def test_the_plain_loss_of_a_frame_is_for_all_who_hear_it(bench: Bench) -> None:
+    async with bench.socket("/rtds") as first, bench.socket("/rtds") as second:
+        for socket in (first, second):
+            await subscribe(socket, TRADES)
+            assert await frame(socket) == "PONG"
+        await bench.admin("faults", drop_frames=1)
+        await bench.fill(immediate=True)
+        for socket in (first, second):
+            assert (await frame(socket))["payload"]["proxyWallet"] != LEADER
+
+
+async def test_a_connection_that_is_gone_is_forgotten() -> None:
+    async with running(VenueConfig()) as venue, aiohttp.ClientSession() as session:
+        bench = Bench(venue.url, Clock(), session)
+        await bench.admin("market", **BOOK)
+        await bench.rule("silent")
+        (armed,) = venue.shell.rules.listed()
+        async with bench.socket("/ws/market") as socket:
+            await socket.send_json({"type": "market", "custom_feature_enabled": True})
+            await pongs(socket)
+            await bench.admin("market", slug="two")
+            assert list(armed.met.values()) == [True]
+        await eventually(lambda: armed.met == {})
+
+
 async def test_the_first_book_is_an_old_one(bench: Bench) -> None:
     await bench.rule("stale_dump", count=1, age_s=3)
     for second in range(1, 6):
@@ -291,3 +353,10 @@ async def test_the_first_book_is_an_old_one(bench: Bench) -> None:
         assert old["bids"] == [{"price": "0.48", "size": "2"}]
         assert fresh["asks"][-1] == {"price": "0.52", "size": "5"}
         assert int(fresh["timestamp"]) - int(old["timestamp"]) == 3_000
+    await bench.move(6)
+    await bench.rule("stale_dump", age_s=100)
+    await bench.move(7)
+    async with bench.socket("/ws/market") as socket:
+        await subscribe(socket, {"type": "market", "assets_ids": bench.tokens[:1]})
+        (old,) = await frame(socket)
+        assert old["bids"] == [{"price": "0.48", "size": "6"}], "no older than the rule"
