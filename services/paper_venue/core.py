@@ -82,14 +82,15 @@ def new_venue(config: VenueConfig) -> Venue:
     venue = Venue(config=config)
     for account in config.accounts:
         fund(venue, account, now_ns=0)
-    venue.unseen.clear()  # who is there from the start has been looked at
     return venue
 
 
 def fund(venue: Venue, account: Funded, now_ns: int) -> None:
     """Open or top up an account; negative dollars withdraw, and orders may lose their cover."""
+    known = account.wallet in venue.ledger.cash
     venue.ledger.fund(account.wallet, account.usd)
-    arrived(venue, account.wallet, None, account.usd)
+    if known:  # a cache holds nothing older of a wallet it has never looked at
+        arrived(venue, account.wallet, None, account.usd)
     if account.owner is not None:
         venue.owner_of[account.wallet] = account.owner
     if account.usd < 0:

@@ -16,7 +16,6 @@ from services.paper_venue.state import Listing, Order, Refused, listing_of
 from services.paper_venue.trading import post_order
 from services.paper_venue.wire import Json, placed_body
 from shared.domain.ids import TokenId, Wallet, wallet
-from shared.domain.market import Market
 from shared.domain.units import (
     MICRO,
     Price,
@@ -158,17 +157,10 @@ def implied_price(dollars: Usd, shares: Shares, *, buys: bool) -> Price:
 
 
 def _check_signature(caller: Caller, signed: SignedOrder, listing: Listing) -> None:
-    market = listing.market
-    if _signer(signed, market) == caller.address:
-        return
-    other = msgspec.structs.replace(market, protocol="v1" if market.protocol == "v2" else "v2")
-    if _signer(signed, other) == caller.address:
-        raise Refused("order_version_mismatch")
-    raise Refused("invalid signature")
-
-
-def _signer(signed: SignedOrder, market: Market) -> Wallet | None:
+    """Refuse what another key signed, or this one for another exchange than the market's."""
     try:
-        return order_signer(signed, market)
+        signer = order_signer(signed, listing.market)
     except ValueError:
-        return None
+        signer = None
+    if signer != caller.address:
+        raise Refused("invalid signature")
