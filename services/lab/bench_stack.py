@@ -177,7 +177,7 @@ class System:
 
     async def _venue(self) -> str:
         ready, settings = self._directory / "venue.json", self._directory / "venue-settings.json"
-        settings.write_bytes(msgspec.json.encode(self._plan.venue))
+        settings.write_bytes(msgspec.json.encode({"rate_limits": "off", **self._plan.venue}))
         command = [
             sys.executable, "-m", "services.paper_venue", "--port", "0", "--tape", "none",
             "--fund", f"{self._wallet}={USD}", "--ready-file", str(ready),

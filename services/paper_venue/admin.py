@@ -30,6 +30,7 @@ from services.paper_venue.core import (
     set_depth,
 )
 from services.paper_venue.http import Handler, answer, decode, parameter, shell_of
+from services.paper_venue.markets import schedule_start
 from services.paper_venue.public import activity_row, ledger_entry
 from services.paper_venue.settlement import Stamp, new_tx
 from services.paper_venue.shell import Shell
@@ -74,7 +75,10 @@ async def post_market(request: web.Request) -> web.Response:
     market = _market(shell.venue, body)
 
     def change(now_ns: int) -> None:
-        open_market(shell.venue, market, now_ns)
+        listing = open_market(shell.venue, market, now_ns)
+        listing.seconds_delay = body.seconds_delay
+        if body.start_s:
+            schedule_start(shell.venue, listing, body.start_s * NS_PER_S)
         set_depth(shell.venue, market.condition, _levels(body.bids), _levels(body.asks), now_ns)
 
     shell.apply(change)
@@ -132,6 +136,8 @@ async def post_activity(request: web.Request) -> web.Response:
         return execute_activity(shell.venue, who, body.type, condition, size, stamp)
 
     row = shell.apply(change)
+    if body.type == "REDEEM":
+        shell.clob.inbox.redeemed(shell.venue, row, shell.keys_for(who))
     return answer({"tx": row.tx, "row": activity_row(shell.venue, row)})
 
 

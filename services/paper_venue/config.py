@@ -68,5 +68,9 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten
     )
     book_history: int = 0  # published books of a market kept for /admin/book-history
+    rate_limits: Literal["off", "warn", "on"] = "on"  # warn: signers are told, nobody is refused
+    rate_limit_wait_ms: int = 2_000  # the longest a request waits for its IP's window, before 429
+    post_only_after_restart_s: int = 120  # how long takers have to wait after a restart
+    cached_balances: bool = True  # deposits, splits and redemptions count after a look (1.7)
     gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
     gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration

@@ -10,7 +10,10 @@ from typing import Final
 
 import msgspec
 
+from services.paper_venue.balances import arrived
 from services.paper_venue.config import Funded, VenueConfig
+from services.paper_venue.heartbeat import check_heart
+from services.paper_venue.markets import clear_orders
 from services.paper_venue.matching import MarketBook
 from services.paper_venue.settlement import (
     Stamp,
@@ -27,6 +30,7 @@ from services.paper_venue.state import (
     ANONYMOUS_KEY,
     BookMoved,
     Event,
+    Heart,
     Leg,
     Levels,
     Listing,
@@ -83,7 +87,10 @@ def new_venue(config: VenueConfig) -> Venue:
 
 def fund(venue: Venue, account: Funded, now_ns: int) -> None:
     """Open or top up an account; negative dollars withdraw, and orders may lose their cover."""
+    known = account.wallet in venue.ledger.cash
     venue.ledger.fund(account.wallet, account.usd)
+    if known:  # a cache holds nothing older of a wallet it has never looked at
+        arrived(venue, account.wallet, None, account.usd)
     if account.owner is not None:
         venue.owner_of[account.wallet] = account.owner
     if account.usd < 0:
@@ -201,8 +208,16 @@ def execute_activity(
     if kind == "REDEEM" and listing.payouts is None:
         raise Refused("the market is not resolved: nothing to redeem")
     row = record_activity(venue, listing, wallet, kind, size, stamp)
+    _note_arrivals(venue, listing, row)
     cancel_uncovered(venue, wallet, stamp.now_ns)
     return row
+
+
+def _note_arrivals(venue: Venue, listing: Listing, row: Row) -> None:
+    """Let the CLOB's cached view miss what a split, merge or redemption brought."""
+    arrived(venue, row.wallet, None, -row.usd if row.kind == "SPLIT" else row.usd)
+    for token in listing.market.tokens:
+        arrived(venue, row.wallet, token, row.size if row.kind == "SPLIT" else -row.size)
 
 
 def resolve_market(
@@ -230,12 +245,16 @@ def advance(venue: Venue, now_ns: int) -> None:
         due_ns, _, kind, subject = heapq.heappop(timers)
         if isinstance(subject, Trade):
             advance_trade(venue, subject, kind, due_ns)
+        elif isinstance(subject, Heart):
+            check_heart(venue, subject, due_ns)
         elif isinstance(subject, Order):
             if kind == "release":
-                release_order(venue, subject, now_ns)
+                release_order(venue, subject, due_ns)
             elif subject.status == "LIVE":
                 status = "INVALID" if kind == "withdraw" else "CANCELED_EXPIRED_ORDER"
                 close_resting(venue, subject, status, now_ns)
+        elif isinstance(subject, Listing) and kind == "start":
+            clear_orders(venue, subject, now_ns)
         elif isinstance(subject, Listing):
             opened = subject.payouts is None
             subject.market = msgspec.structs.replace(subject.market, accepting_orders=opened)

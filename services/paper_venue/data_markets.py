@@ -119,7 +119,7 @@ def get_prices_history(request: web.Request) -> web.Response:
     if sum(name in query for name in ("interval", "start", "as_of")) != 1:
         raise BadQueryError("exactly one of interval, start or as_of", "interval")
     now_s = shell.now_ns() // NS_PER_S
-    ticks = _ticks(venue, token)
+    ticks = ticks_of(venue, token)
     if "as_of" in query:
         before = [tick for tick in ticks if tick[0] <= query.whole("as_of", 0)]
         found = [_point(*tick, 0) for tick in before[-1:]]
@@ -192,7 +192,7 @@ def _token(listing: Listing, outcome: int) -> Json:
     }
 
 
-def _ticks(venue: Venue, token: TokenId) -> list[tuple[int, Price]]:
+def ticks_of(venue: Venue, token: TokenId) -> list[tuple[int, Price]]:
     """Return what was paid for a token, in the order of time."""
     condition = venue.by_token.get(token)
     trades: list[Trade] = [

@@ -70,7 +70,7 @@ def gamma_market(
         "acceptingOrdersTimestamp": iso(listing.opened_ns),
         "rewardsMinSize": 50,
         "rewardsMaxSpread": number(4_500_000),
-        "secondsDelay": 0,
+        "secondsDelay": listing.seconds_delay,
         "spread": number((MICRO if ask is None else ask) - (bid or 0)),
         "lastTradePrice": number(last_price(listing, 0) or 0),
         "bestBid": number(bid or 0),

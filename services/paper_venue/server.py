@@ -8,7 +8,19 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, admin_faults, data_api, gamma, rest, rpc
+from services.paper_venue import (
+    access,
+    account,
+    account_reads,
+    admin,
+    admin_clob,
+    admin_faults,
+    data_api,
+    gamma,
+    prices,
+    rest,
+    rpc,
+)
 from services.paper_venue.cdn import CACHE, Cache, cached
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
@@ -21,6 +33,7 @@ from services.paper_venue.scenario import load_scenario
 from services.paper_venue.shell import Shell
 from services.paper_venue.sockets import hear_market, hear_stream, hear_user, serve_socket
 from services.paper_venue.tape import Tape
+from services.paper_venue.throttle import limited
 
 
 async def market_socket(request: web.Request) -> web.WebSocketResponse:
@@ -62,7 +75,7 @@ async def stream_socket(request: web.Request) -> web.StreamResponse:
 
 def application(shell: Shell) -> web.Application:
     """Return the whole venue as an application around a shell."""
-    middlewares = [guard, admin.only_from_here, faulty, cached]
+    middlewares = [guard, admin.only_from_here, faulty, limited, cached]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_MAX)
     app[SHELL], app[ANSWERS] = shell, LastAnswers()
     app[CACHE] = Cache()
@@ -80,6 +93,8 @@ def application(shell: Shell) -> web.Application:
         admin_faults.routes,
         rpc.routes,
     ):
+        app.add_routes(table)
+    for table in (prices.routes, access.routes, account_reads.routes, admin_clob.routes):
         app.add_routes(table)
     return app
 

@@ -15,10 +15,10 @@ from services.paper_venue.state import (
     FEES,
     Leg,
     Listing,
-    Order,
     Row,
     RowKind,
     RowsShown,
+    Subject,
     Timer,
     TimerKind,
     Trade,
@@ -153,7 +153,7 @@ def _trade_rows(venue: Venue, trade: Trade, stamp: Stamp, mined_ns: int) -> tupl
             usd=fill.usd,
             tx=trade.tx,
             block_s=mined_ns // NS_PER_S,
-            seen_ns=max(mined_ns, _seen_ns(venue, stamp, seq)),
+            seen_ns=max(mined_ns, seen_ns(venue, stamp, seq)),
             token=fill.token,
             outcome=fill.outcome,
             side=fill.side,
@@ -202,7 +202,7 @@ def record_activity(
         usd=usd,
         tx=stamp.tx,
         block_s=stamp.now_ns // NS_PER_S,
-        seen_ns=_seen_ns(venue, stamp, seq),
+        seen_ns=seen_ns(venue, stamp, seq),
     )
     store_row(venue, row)
     return row
@@ -237,9 +237,7 @@ def _order_of(row: Row) -> tuple[int, int]:
     return row.block_s, row.seq
 
 
-def add_timer(
-    venue: Venue, due_ns: int, kind: TimerKind, subject: Trade | Order | Listing | tuple[Row, ...]
-) -> None:
+def add_timer(venue: Venue, due_ns: int, kind: TimerKind, subject: Subject) -> None:
     timer: Timer = (due_ns, next_number(venue), kind, subject)
     heapq.heappush(venue.timers, timer)
 
@@ -283,7 +281,7 @@ def _moves(
     return tuple(moves)
 
 
-def _seen_ns(venue: Venue, stamp: Stamp, seq: int) -> int:
+def seen_ns(venue: Venue, stamp: Stamp, seq: int) -> int:
     """Return from when the Data API shows a row; rows of one moment need not come together."""
     if stamp.immediate:
         return stamp.now_ns
