@@ -102,7 +102,7 @@ async def running(
     shell.rules.add(scenario, now_ns())
     shell.catch_up()
     replay = None
-    if tape is not None or config.leaders != "none":
+    if tape is not None or config.leaders != "none" or config.markets:
         replay = asyncio.create_task(drive(shell, tape))
     try:
         yield Running(f"http://{config.host}:{port}", shell, replay)
