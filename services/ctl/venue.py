@@ -24,6 +24,25 @@ from shared.domain.units import Usd, parse_micro
 
 PORT: Final = 8400
 
+TapeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tape",
+        metavar="FILE|DIR|none",
+        help="Tape or recorded set to play; none: markets by /admin/market only. Without "
+        "--tape and --markets: the bundled recording.",
+    ),
+]
+FundOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fund",
+        metavar="0xWALLET=USD",
+        help="Fund a wallet of yours; 0xWALLET@0xOWNER=USD where another key signs for it. "
+        "May be repeated.",
+    ),
+]
+
 
 def venue(  # noqa: PLR0913, PLR0917 - each parameter is an option of the command line
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = PORT,
@@ -33,15 +52,7 @@ def venue(  # noqa: PLR0913, PLR0917 - each parameter is an option of the comman
     speed: Annotated[
         float, typer.Option("--speed", min=0.01, max=10_000, help="Venue seconds a real second.")
     ] = 1,
-    tape: Annotated[
-        str | None,
-        typer.Option(
-            "--tape",
-            metavar="FILE|DIR|none",
-            help="Tape or recorded set to play; none: markets by /admin/market only. Without "
-            "--tape and --markets: the bundled recording.",
-        ),
-    ] = None,
+    tape: TapeOption = None,
     markets: Annotated[
         int, typer.Option("--markets", min=0, max=1_000, help="So many synthetic ones instead.")
     ] = 0,
@@ -54,15 +65,7 @@ def venue(  # noqa: PLR0913, PLR0917 - each parameter is an option of the comman
     crowd: Annotated[
         int, typer.Option("--crowd", min=0, max=100_000, help="So many leaders; 0: one a kind.")
     ] = 0,
-    fund: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fund",
-            metavar="0xWALLET=USD",
-            help="Fund a wallet of yours; 0xWALLET@0xOWNER=USD where another key signs for it. "
-            "May be repeated.",
-        ),
-    ] = None,
+    fund: FundOption = None,
     dollars: Annotated[
         str, typer.Option("--usd", help="Dollars of the test key and of each of its wallets.")
     ] = "10000",
