@@ -44,6 +44,7 @@ class Maker:
         self._rng = rng
         self._habit = HABITS["maker"]
         self._quotes: dict[ConditionId, _Quote] = {}
+        self._left: list[ConditionId] = []  # quoted before; perhaps again, else redeemed
 
     def next_orders(
         self, now_ns: int, books: Mapping[ConditionId, Sight], holding: Holding
@@ -56,12 +57,13 @@ class Maker:
         for condition in list(self._quotes):
             sight = books.get(condition)
             if sight is None or not _is_quotable(sight):
-                actions += self._leave(condition, sight, holding)
+                del self._quotes[condition]
+                self._left = [*(each for each in self._left if each != condition), condition]
+                actions.append(Withdraw(self.wallet, condition))
+        actions += self._redeem(books, holding)
         self._choose(books)
         for condition, quote in self._quotes.items():
-            sight = books.get(condition)
-            if sight is not None and _is_quotable(sight):
-                actions += self._requote(quote, sight, holding)
+            actions += self._requote(quote, books[condition], holding)
         return actions
 
     def _choose(self, books: Mapping[ConditionId, Sight]) -> None:
@@ -106,19 +108,18 @@ class Maker:
             return None
         return UseSets(wallet=self.wallet, kind="MERGE", condition=condition, size=surplus)
 
-    def _leave(self, condition: ConditionId, sight: Sight | None, holding: Holding) -> list[Action]:
-        """Stop quoting: sets become dollars, and after a resolution so does all that is held."""
-        if sight is None or not sight.is_resolved:
-            quote = self._quotes[condition]
-            was, quote.prices = quote.prices, None
-            if was is not None:
-                return [Withdraw(self.wallet, condition)]
-            return []
-        del self._quotes[condition]
-        held = max(holding(self.wallet, condition, outcome) for outcome in (0, 1))
-        if not held:
-            return []
-        return [UseSets(wallet=self.wallet, kind="REDEEM", condition=condition, size=held)]
+    def _redeem(self, books: Mapping[ConditionId, Sight], holding: Holding) -> list[Action]:
+        """Turn what is held of resolved markets into dollars."""
+        actions: list[Action] = []
+        for condition in [each for each in self._left if each in books]:
+            if books[condition].is_resolved:
+                self._left.remove(condition)
+                held = max(holding(self.wallet, condition, outcome) for outcome in (0, 1))
+                if held:
+                    actions.append(
+                        UseSets(wallet=self.wallet, kind="REDEEM", condition=condition, size=held)
+                    )
+        return actions
 
     def _rest(self, condition: ConditionId, side: Side, price: Price, size: Shares) -> Rest:
         return Rest(

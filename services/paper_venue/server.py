@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, admin_faults, data_api, rest
+from services.paper_venue import account, admin, admin_faults, data_api, page, rest
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
@@ -46,8 +46,10 @@ async def user_socket(request: web.Request) -> web.WebSocketResponse:
 
 
 async def stream_socket(request: web.Request) -> web.StreamResponse:
-    """Serve the activity stream; a plain GET of the same path says what this is."""
+    """Serve the activity stream; a plain GET says what this is, a browser here gets the page."""
     if request.headers.get("Upgrade", "").lower() != "websocket":
+        if page.wants_page(request) and admin.is_from_here(request):
+            return page.page_response()
         return answer({"venue": "paper", "note": "a local imitation; nothing here is real money"})
     hub, peer = shell_of(request).hub, Peer("stream")
 
@@ -69,6 +71,7 @@ def application(shell: Shell) -> web.Application:
     app.router.add_get("/", stream_socket)
     for table in (data_api.routes, rest.routes, account.routes, admin.routes, admin_faults.routes):
         app.add_routes(table)
+    app.add_routes(page.routes)
     return app
 
 

@@ -118,6 +118,7 @@ class World:
         life_s = float(self._config.market_life_s)
         if self._rounds[slot] == 0:
             life_s *= (slot + 1) / len(self._sizes)
+        life_s = max(STEP_S, round(life_s / STEP_S) * STEP_S)
         name = f"synthetic-{self._config.seed}-{slot + 1}-{self._rounds[slot] + 1}"
         self._rounds[slot] += 1
         event = Event(self._config, name, self._sizes[slot], (opens_s, opens_s + life_s))
