@@ -12,7 +12,7 @@ from services.paper_venue.signing import CHAIN_ID
 from shared.domain.ids import Wallet
 
 WORTHLESS: Final = "everybody can compute this key from the seed: worth nothing anywhere else"
-_WALLETS: Final = ("EOA", "proxy", "safe", "deposit wallet")
+_WALLETS: Final = ("EOA", "proxy", "safe", "deposit")
 _URLS: Final = {
     "clob": ("{http}", "CLOB REST"),
     "market_ws": ("{ws}/ws/market", "market WebSocket"),
@@ -106,20 +106,30 @@ def introduction(config: VenueConfig, ring: Keyring, url: str, ws_url: str) -> d
 
 def show(told: dict[str, Any], config: VenueConfig, to: Console) -> None:
     """Print the same for people."""
-    urls = Table(title="The local venue", title_justify="left", show_header=False)
+    urls = _table("The local venue")
     for name, (_, label) in _URLS.items():
         urls.add_row(label, told["urls"][name])
     urls.add_row("chain id", str(told["chain_id"]))
     to.print(urls)
-    key = Table(title="Test key: the seed's", title_justify="left", show_header=False)
+    key = _table("\nThe seed's test key, and its wallets by signature type")
     key.add_row("private key", told["test_key"]["private_key"])
-    for kind, account in enumerate(config.accounts[: len(_WALLETS)]):
-        wallet = told["test_key"]["wallets"][kind]["wallet"]
-        key.add_row(f"{_WALLETS[kind]}, signature type {kind}", f"{wallet}  {usd(account.usd)}")
+    for wallet, account in zip(told["test_key"]["wallets"], config.accounts, strict=False):
+        label = f"{wallet['signature_type']} {wallet['name']}"
+        key.add_row(label, f"{wallet['wallet']} {usd(account.usd)}")
     for account in config.accounts[len(_WALLETS) :]:
-        key.add_row("funded as you asked", f"{account.wallet}  {usd(account.usd)}")
+        key.add_row("funded", f"{account.wallet} {usd(account.usd)}")
     to.print(key)
     to.print(WORTHLESS)
     for name, text in told["snippets"].items():
         to.print(f"\n[bold]{name}[/bold]\n")
         print(text)
+
+
+def _table(title: str) -> Table:
+    """Return a table of labels and values; narrow, so that a key stays on one line."""
+    table = Table(
+        title=title, title_justify="left", show_header=False, box=None, padding=(0, 1, 0, 0)
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True)
+    return table

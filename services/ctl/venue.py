@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import signal
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -42,6 +43,10 @@ FundOption = Annotated[
         "May be repeated.",
     ),
 ]
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option("--settings", metavar="FILE", help="JSON: settings that have no option here."),
+]
 
 
 def venue(  # noqa: PLR0913, PLR0917 - each parameter is an option of the command line
@@ -72,6 +77,7 @@ def venue(  # noqa: PLR0913, PLR0917 - each parameter is an option of the comman
     scenario: Annotated[
         str, typer.Option("--scenario", metavar="FILE", help="Faults by the second, TOML.")
     ] = "",
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a local Polymarket for your own bot, in the foreground, until Ctrl-C.
@@ -88,7 +94,8 @@ def venue(  # noqa: PLR0913, PLR0917 - each parameter is an option of the comman
     Exit codes: 0 stopped in order, 1 the port is taken, 2 a wrong option, tape or scenario.
     """
     ring = keyring(seed)
-    settings: dict[str, Any] = {
+    chosen: dict[str, Any] = {
+        **_read(settings),
         "port": port,
         "seed": seed,
         "speed": speed,
@@ -98,8 +105,17 @@ def venue(  # noqa: PLR0913, PLR0917 - each parameter is an option of the comman
         "crowd_size": crowd,
         "scenario": scenario,
     }
-    config = _config(settings, ring, _dollars(dollars), fund or [])
+    config = _config(chosen, ring, _dollars(dollars), fund or [])
     asyncio.run(_serve(config, _tape(config), ring, as_json))
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as e:
+        raise UsageError(f"--settings {path}: a JSON object of settings: {e}") from e
 
 
 def _tape_of(given: str | None, markets: int) -> str:

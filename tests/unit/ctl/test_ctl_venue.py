@@ -147,6 +147,8 @@ def test_a_taken_port_is_one_line_that_names_the_option(
         (["--tape", "absent.jsonl"], "absent.jsonl: cannot be read"),
         (["--markets", "3", "--tape", "a.jsonl"], "drop --tape or --markets"),
         (["--scenario", "absent.toml", "--port", "0", "--tape", "none"], "absent.toml"),
+        (["--settings", "absent.json"], "absent.json"),
+        (["--settings", "odd.json"], "`hosts`"),
         (["--port", "70000"], "65535"),
         (["--host", "0.0.0.0"], "No such option"),
     ],
@@ -156,6 +158,7 @@ def test_a_wrong_option_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.json").write_text('{"hosts": "x"}')
     assert run(["venue", *options]) == USAGE
     told = capsys.readouterr()
     assert told.out == ""
