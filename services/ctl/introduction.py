@@ -38,7 +38,9 @@ client = ClobClient(
 client.set_api_creds(client.create_or_derive_api_key())
 market = next(m for m in client.get_markets()["data"] if m["accepting_orders"])
 token = market["tokens"][0]["token_id"]
-order = client.create_order(OrderArgsV2(token_id=token, price=0.05, size=20, side="BUY"))
+is_position = not int(token) & ((1 << 64) - 1) << 40  # so are the ids of Protocol-V2 markets
+ids = {{"token_id": None, "position_id": token}} if is_position else {{"token_id": token}}
+order = client.create_order(OrderArgsV2(**ids, price=0.05, size=20, side="BUY"))
 print(client.post_order(order, "GTC"))
 """
 _UNIFIED_CLIENT: Final = """\

@@ -8,11 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, admin_faults, data_api, page, rest
+from services.paper_venue import account, admin, admin_faults, data_api, rest
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
+from services.paper_venue.page import page_response, wants_page
+from services.paper_venue.page import routes as page_routes
 from services.paper_venue.replay import drive
 from services.paper_venue.rest_faults import ANSWERS, LastAnswers, faulty
 from services.paper_venue.scenario import load_scenario
@@ -48,8 +50,8 @@ async def user_socket(request: web.Request) -> web.WebSocketResponse:
 async def stream_socket(request: web.Request) -> web.StreamResponse:
     """Serve the activity stream; a plain GET says what this is, a browser here gets the page."""
     if request.headers.get("Upgrade", "").lower() != "websocket":
-        if page.wants_page(request) and admin.is_from_here(request):
-            return page.page_response()
+        if wants_page(request) and admin.is_from_here(request):
+            return page_response()
         return answer({"venue": "paper", "note": "a local imitation; nothing here is real money"})
     hub, peer = shell_of(request).hub, Peer("stream")
 
@@ -68,10 +70,10 @@ def application(shell: Shell) -> web.Application:
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
     app.router.add_get("/rtds", stream_socket)
+    app.add_routes(page_routes)
     app.router.add_get("/", stream_socket)
     for table in (data_api.routes, rest.routes, account.routes, admin.routes, admin_faults.routes):
         app.add_routes(table)
-    app.add_routes(page.routes)
     return app
 
 
