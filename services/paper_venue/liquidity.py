@@ -141,7 +141,9 @@ class Ladder:
                 continue
             missing = max(0, wanted[price] - present)
             fresh[price] = wanted[price]
-            sizes[price] = present + floor_to(int(missing * back), SIZE_STEP)
+            if missing > LEVEL_MIN:  # the last share comes back as a whole
+                missing = floor_to(int(missing * back), SIZE_STEP)
+            sizes[price] = present + missing
         self._wanted[is_bid].clear()
         self._wanted[is_bid].update(fresh)
         return sizes

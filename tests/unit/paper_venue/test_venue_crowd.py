@@ -134,6 +134,19 @@ def test_a_set_trader_splits_sells_one_side_merges_and_redeems() -> None:
     assert not any(purse.held.values())
 
 
+@pytest.mark.parametrize("kind", ["splitter", "flipper", "pair-builder", "set-trader"])
+def test_what_was_still_to_come_is_dropped_where_the_market_is_over(kind: str) -> None:
+    leader, purse = trader(kind, 1), Purse()  # type: ignore[arg-type]
+    begun = leader.next_orders(T0, {ONE: sight()}, purse.holding)
+    assert begun
+    for action in begun:
+        purse.take(action)
+    over = {ONE: Sight(ONE, OVER, OVER, is_resolved=True)}
+    for step in range(1, 1_200):
+        later = leader.next_orders(T0 + step * STEP_NS, over, purse.holding)
+        assert not any(isinstance(each, Fill) for each in later)
+
+
 # --- the market maker -------------------------------------------------------------------------
 
 

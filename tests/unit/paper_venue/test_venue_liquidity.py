@@ -264,6 +264,36 @@ def test_what_was_taken_comes_back_by_half_in_its_half_life() -> None:
     assert dict(quoted[1]) == asks  # nobody touched the other side
 
 
+def test_what_was_taken_does_not_jump_back_because_levels_are_requoted() -> None:
+    ladder = Ladder(Random(1), Liquidity(requote_s=0.01, depth_deviation=0.0))
+    quoted = ladder.quote(0.5, TICK, ({}, {}), 0)
+    assert quoted is not None
+    bids, asks = (dict(side) for side in quoted)
+    best = max(bids)
+    del bids[best]
+    quoted = ladder.quote(0.5, TICK, (bids, asks), 0.25)
+    assert quoted is not None
+    assert 0 < dict(quoted[0])[best] < 10 * MICRO
+
+
+def test_a_small_level_comes_back_too_though_it_is_hidden_below_one_share() -> None:
+    terms = Liquidity(requote_s=1e12, depth_deviation=0.0, depth=(3,))
+    ladder = Ladder(Random(1), terms)
+    quoted = ladder.quote(0.5, TICK, ({}, {}), 0)
+    assert quoted is not None
+    bids, asks = (dict(side) for side in quoted)
+    best = max(bids)
+    del bids[best]
+    shown = []
+    for _ in range(80):
+        quoted = ladder.quote(0.5, TICK, (bids, asks), 0.25)
+        bids = dict(quoted[0]) if quoted is not None else bids
+        shown.append(bids.get(best, 0))
+    assert shown[0] == 0
+    assert shown[-1] == 3 * MICRO
+    assert shown == sorted(shown)
+
+
 def test_a_quiet_book_is_not_quoted_again() -> None:
     ladder = Ladder(Random(1), Liquidity(requote_s=1e12))
     quoted = ladder.quote(0.5, TICK, ({}, {}), 0)
