@@ -68,10 +68,21 @@ all: check test ## check and test
 bench: $(STAMP) ## measure latency, throughput, rebuild and memory
 	@$(BIN)/python -m services.lab.bench
 
+.PHONY: chaos-feeds
+chaos-feeds: $(STAMP) ## break every feed at random, kill ingesters, compare: [MINUTES=3] [SEED=1]
+	@$(BIN)/python -m services.lab.chaos_feeds --minutes $(MINUTES) --seed $(SEED)
+
 .PHONY: mutants
 mutants: $(STAMP) ## mutate the deciding modules and count who survives (pip install mutmut first)
 	@$(BIN)/python -m mutmut run --max-children $(WORKERS)
 	@$(BIN)/python -m mutmut results | grep -c survived
+
+TARGET ?= activity stream
+RUNS ?= 100000
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## fuzz a reader by coverage: make fuzz TARGET="user stream" (pip install atheris first)
+	@$(BIN)/python -m tests.fuzz.atheris_run "$(TARGET)" -runs=$(RUNS)
 
 .PHONY: verify
 verify: $(STAMP) ## rebuild every state of what runs and compare it byte for byte

@@ -95,8 +95,10 @@ def _seen(
         case m.ActivityRead():
             return f"{names.leader(fact.leader)} read without a gap"
         case m.FeedChanged():
+            of = f" of {names.leader(fact.leader)}" if fact.leader else ""
+            rows = f", {fact.rows:,} rows found" if fact.rows else ""
             said = f" ({fact.detail})" if fact.detail else ""
-            return f"feed {fact.feed} {fact.state} after {fact.duration_ms:,} ms{said}"
+            return f"feed {fact.feed}{of} {fact.state} after {fact.duration_ms:,} ms{rows}{said}"
         case m.MarketResolved():
             pays = ", ".join(
                 f"{names.outcome(fact.condition, outcome)} pays {price(payout)}"

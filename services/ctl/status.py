@@ -23,6 +23,7 @@ from services.ctl.why import names_of
 from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.runtime.clock import SystemClock
 
+POLLS = "polls"  # the feed that says itself when somebody is overdue
 STALE_NS = 15 * NS_PER_S  # a feed silent for this long is shown as old
 _EVERY_S = 1.0
 
@@ -127,9 +128,11 @@ def feeds_line(picture: Picture) -> Text:
         for feed in view.feeds:
             age_ns = max(0, picture.now_ns - feed.heard_ns)
             age = duration(age_ns) if feed.heard_ns else "never"
-            fresh = feed.state == "connected" and feed.heard_ns and age_ns < STALE_NS
+            in_time = feed.name == POLLS or age_ns < STALE_NS  # sleepers are read once a minute
+            fresh = feed.state == "connected" and feed.heard_ns and in_time
+            said = f" ({feed.detail})" if feed.detail and not fresh else ""
             text.append(
-                f"{feed.name} {feed.state}, heard {age} ago   ", "green" if fresh else "red"
+                f"{feed.name} {feed.state}{said}, heard {age} ago   ", "green" if fresh else "red"
             )
         doubted = f", {view.books_untrusted} doubted" if view.books_untrusted else ""
         text.append(f"{view.books_trusted} books trusted{doubted}   ")
@@ -246,6 +249,7 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
                 "name": feed.name,
                 "state": feed.state,
                 "age_ms": age_ms(feed.heard_ns) if feed.heard_ns else None,
+                "detail": feed.detail,
             }
             for view in picture.feeds
             for feed in view.feeds

@@ -132,8 +132,15 @@ class Processes:
 
     def restart(self, name: str, *, deadline_s: float = 30.0) -> None:
         """Stop one process, start it, and wait until it runs."""
+        self.stop_one(name)
+        self.start_one(name, deadline_s=deadline_s)
+
+    def stop_one(self, name: str) -> None:
         with contextlib.suppress(xmlrpc.client.Fault):  # it may not be running
             self._call("supervisor.stopProcess", name, True)
+
+    def start_one(self, name: str, *, deadline_s: float = 30.0) -> None:
+        """Start a stopped process and wait until it runs."""
         self._call("supervisor.startProcess", name, False)
         self._wait(deadline_s, lambda: self._up(name))
 

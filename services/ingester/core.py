@@ -1,17 +1,33 @@
-"""What leaders did, said once: the stream's fast rows and REST's complete ones become facts.
+"""What leaders did, said once: the stream's fast rows, REST's and the chain's complete ones.
 
-The venue gives activity no id, and one transaction can hold identical rows, so a row's identity
-is what it says plus its ordinal among its equals in that transaction (protocol.md 6.6). Price is
-not part of it: the stream and the Data API derive it with different last digits. The stream may
-repeat a frame, so alone it vouches for one row of each kind; a complete REST read counts them.
+The sources show the same fills, each in its own time, so the facts are one set whoever says a
+row first. The stream may repeat a frame, so alone it vouches for one row of each kind; a read
+over REST and of whole transactions on the chain counts identical rows (``said``).
+
+Where a read lacks a row that was said it is behind, or cuts the same fills into other rows, and
+then nothing of these fills is said: a share may come late, never twice. If the sums differ too,
+that is told as a gap of the leader, which his next positions close.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
+from services.ingester.said import (
+    Leader,
+    begun,
+    differing,
+    fills_key,
+    forget,
+    is_said,
+    named,
+    remember,
+)
+from services.ingester.said import (
+    row_key as row_key,
+)
 from shared.domain.ids import ConditionId, Wallet, content_id
 from shared.domain.messages import (
     ActivityRead,
@@ -29,7 +45,6 @@ READ_EVERY_S: Final = 60  # the durable cursor of a leader moves in steps of at 
 FUTURE_S_MAX: Final = 60  # a row stamped further ahead than this is not believed
 OPEN_MAX: Final = 50_000  # markets of a lane whose resolution is waited for
 RESOLVED_MAX: Final = 4_000  # of a lane are remembered, so none is said twice; then the later half
-_SLACK_S: Final = 10  # the stream stamps a row up to some seconds apart from its block
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +64,14 @@ class RestRows(msgspec.Struct, frozen=True, kw_only=True):
     leader: Wallet
     rows: tuple[Activity, ...]
     through_s: int  # nothing older than this can still be missing
+    seen_ns: int
+
+
+class ChainRows(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of leaders in some blocks: of each transaction either all logs of a leader, or none."""
+
+    rows: tuple[Activity, ...]
+    blocks: tuple[int, int]  # the first and the last
     seen_ns: int
 
 
@@ -78,33 +101,12 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     seen_ns: int
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """How many identical rows of one transaction were said, and their venue time."""
-
-    count: int
-    venue_s: int
-
-
-class Leader(msgspec.Struct):
-    through_s: int
-    kept_s: int
-    seen: dict[str, Seen] = {}
-
-
 class State(msgspec.Struct):
     """What each leader did, and the markets they were in: open, or resolved and when."""
 
     leaders: dict[Wallet, Leader] = {}
     open: set[ConditionId] = set()
     resolved: dict[ConditionId, int] = {}
-
-
-def row_key(row: Activity) -> str:
-    """Return what identifies a row among the rows of all transactions, but for its ordinal."""
-    return content_id(
-        "row", row.wallet, row.tx, row.action, row.condition, row.token or "", row.side or "",
-        row.size,
-    )  # fmt: skip
 
 
 def read_from_s(leader: Leader, policy: Policy) -> int:
@@ -119,11 +121,11 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
             leader = state.leaders.get(row.wallet)
             if leader is None or not _is_current(leader, row, now_ns):
                 return []  # the baseline or a REST read holds it
-            if row_key(row) in leader.seen:
-                return []
-            return [_fact(row, 0, seen_ns, "stream")]
+            return [] if is_said(leader, row) else [_fact(row, 0, seen_ns, "stream")]
         case RestRows():
             return _read(policy, state, message, now_ns)
+        case ChainRows():
+            return _mined(state, message, now_ns)
         case Baseline():
             return _begin(state, message)
         case Settled():
@@ -148,16 +150,10 @@ def _read(policy: Policy, state: State, read: RestRows, now_ns: int) -> list[Fac
     leader = state.leaders.get(read.leader)
     if leader is None:
         return []
-    facts: list[Fact] = []
-    counts: Counter[str] = Counter()
-    for row in read.rows:
-        if not _is_current(leader, row, now_ns):
-            continue
-        key = row_key(row)
-        said = leader.seen[key].count if key in leader.seen else 0
-        counts[key] += 1
-        if counts[key] > said:
-            facts.append(_fact(row, counts[key] - 1, read.seen_ns, "rest"))
+    rows = _current(leader, read.rows, now_ns)
+    facts = _count(leader, rows, seen_ns=read.seen_ns, source="rest")
+    whole = [row for row in rows if row.venue_ns < read.through_s * NS_PER_S]  # the index has all
+    facts += _gaps(leader, whole, seen_ns=read.seen_ns, feed="polls")
     if read.through_s - leader.through_s >= READ_EVERY_S:
         facts.append(
             ActivityRead(
@@ -173,6 +169,58 @@ def _read(policy: Policy, state: State, read: RestRows, now_ns: int) -> list[Fac
     return facts
 
 
+def _mined(state: State, read: ChainRows, now_ns: int) -> list[Fact]:
+    facts: list[Fact] = []
+    for wallet in dict.fromkeys(row.wallet for row in read.rows):
+        leader = state.leaders.get(wallet)
+        if leader is not None:  # else his baseline comes first, and holds these rows
+            rows = _current(leader, [r for r in read.rows if r.wallet == wallet], now_ns)
+            facts += _count(leader, rows, seen_ns=read.seen_ns, source="chain")
+            facts += _gaps(leader, rows, seen_ns=read.seen_ns, feed="chain")
+    return facts
+
+
+def _current(leader: Leader, rows: Iterable[Activity], now_ns: int) -> list[Activity]:
+    return [row for row in rows if _is_current(leader, row, now_ns)]
+
+
+def _count(leader: Leader, rows: Sequence[Activity], *, seen_ns: int, source: Source) -> list[Fact]:
+    """Return what was not said of a complete read's rows; none of fills that it cuts otherwise."""
+    other = differing(leader, rows)
+    facts: list[Fact] = []
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if row.action == "TRADE" and fills_key(row) in other:
+            continue
+        key = row_key(row)
+        counts[key] += 1
+        if counts[key] > (leader.seen[key].count if key in leader.seen else 0):
+            facts.append(_fact(row, counts[key] - 1, seen_ns, source))
+    return facts
+
+
+def _gaps(leader: Leader, rows: Sequence[Activity], *, seen_ns: int, feed: str) -> list[Fact]:
+    """Return the contradictions of a read that shows all there is, each told once."""
+    facts: list[Fact] = []
+    for key, each in differing(leader, rows).items():
+        id_ = content_id("feed_changed", feed, key, each.told, each.said)
+        if each.told == each.said or id_ in leader.gaps:
+            continue
+        change = FeedChanged(
+            id=id_,
+            cause="",
+            root=id_,
+            ts_ns=seen_ns,
+            feed=feed,
+            state="gap",
+            detail=f"{each.told} micro-shares in {each.row.tx}, {each.said} said in other rows",
+            from_ns=each.row.venue_ns,
+            leader=each.row.wallet,
+        )
+        facts.append(change)
+    return facts
+
+
 def _begin(state: State, read: Baseline) -> list[Fact]:
     if read.leader in state.leaders:
         return []
@@ -185,7 +233,7 @@ def _begin(state: State, read: Baseline) -> list[Fact]:
             ts_ns=read.through_s * NS_PER_S,
             leader=read.leader,
             holdings=read.holdings,
-            rows=tuple(_with_ordinals(read.rows)),
+            rows=tuple(named(row) for row in read.rows),
             through_s=read.through_s,
             kept_s=read.from_s,
         )
@@ -206,10 +254,6 @@ def _settle(state: State, settled: Settled) -> list[Fact]:
             payouts=settled.payouts,
         )
     ]
-
-
-def _with_ordinals(rows: Iterable[Activity]) -> list[str]:
-    return [f"{row_key(row)}@{row.venue_ns // NS_PER_S}" for row in rows]
 
 
 def _fact(row: Activity, ordinal: int, seen_ns: int, source: Source) -> Fact:
@@ -258,13 +302,10 @@ def evolve(state: State, fact: Fact) -> None:
     """Apply one of the ingester's own facts."""
     match fact:
         case LeaderFilled() | LeaderActed():
-            leader = state.leaders[fact.leader]
-            said = leader.seen.get(fact.row)
-            count = max(fact.ordinal + 1, said.count if said else 0)
-            leader.seen[fact.row] = Seen(count, fact.ts_ns // NS_PER_S)
+            remember(state.leaders[fact.leader], fact)
             _enter(state, fact.condition)
         case LeaderBaselineRead():
-            state.leaders[fact.leader] = _baseline(fact)
+            state.leaders[fact.leader] = begun(fact)
             for condition, _, _ in fact.holdings:
                 _enter(state, condition)
         case MarketResolved():
@@ -273,12 +314,18 @@ def evolve(state: State, fact: Fact) -> None:
             leader = state.leaders[fact.leader]
             leader.through_s = fact.through_s
             leader.kept_s = fact.kept_s
-            oldest_s = fact.kept_s - _SLACK_S
-            leader.seen = {k: seen for k, seen in leader.seen.items() if seen.venue_s >= oldest_s}
+            forget(leader)
         case FeedChanged():
-            pass  # told for people and for risk; nothing here stands on it
+            _keep_gap(state, fact)
         case _:
             raise AssertionError(f"not a fact of the ingester: {fact}")
+
+
+def _keep_gap(state: State, change: FeedChanged) -> None:
+    """Remember what was told of a leader, so that it is not told again with every read."""
+    leader = state.leaders.get(change.leader) if change.leader else None
+    if leader is not None and change.state == "gap":
+        leader.gaps[change.id] = change.from_ns // NS_PER_S
 
 
 def _enter(state: State, condition: ConditionId) -> None:
@@ -293,12 +340,3 @@ def _leave(state: State, fact: MarketResolved) -> None:
     if len(state.resolved) > RESOLVED_MAX:  # by halves: a long log is folded in linear time
         by_age = sorted((ts_ns, condition) for condition, ts_ns in state.resolved.items())
         state.resolved = {condition: ts_ns for ts_ns, condition in by_age[-RESOLVED_MAX // 2 :]}
-
-
-def _baseline(fact: LeaderBaselineRead) -> Leader:
-    leader = Leader(through_s=fact.through_s, kept_s=fact.kept_s)
-    for named in fact.rows:
-        key, _, venue_s = named.partition("@")
-        count = leader.seen[key].count if key in leader.seen else 0
-        leader.seen[key] = Seen(count + 1, int(venue_s))
-    return leader

@@ -20,6 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from services.lab.bench_feeds import Feeds, feeds, feeds_table
 from services.lab.bench_hops import Spread, quantile
 from services.lab.bench_load import (
     Latency,
@@ -34,7 +35,7 @@ from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.runtime.clock import SystemClock
 
 BASE: Final = Path(".driftless/bench")
-MEASURES: Final = ("latency", "throughput", "rebuild", "memory")
+MEASURES: Final = ("latency", "throughput", "rebuild", "memory", "feeds")
 MEMORY_GOAL_MIB: Final = 400
 THROUGHPUT_GOAL: Final = 2_000
 REBUILD_GOAL: Final = 50_000
@@ -76,6 +77,7 @@ class Results(msgspec.Struct, kw_only=True):
     latency: list[Latency] = []
     throughput: list[Throughput] = []
     rebuild: list[Rebuild] = []
+    feeds: list[Feeds] = []
     load_after: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
@@ -119,6 +121,10 @@ async def measure(config: Config, work: Path, console: Console) -> Results:
     if config.only in ("", "rebuild"):
         found.rebuild = await rebuild(_room(work, "rebuild"), facts=config.facts)
         console.print(rebuild_table(found.rebuild))
+    if config.only in ("", "feeds"):
+        alone = await feeds(_room(work, "feeds"), seconds=config.seconds)
+        found.feeds.append(alone)
+        console.print(feeds_table(alone))
     found.load_after = os.getloadavg()
     return found
 

@@ -89,7 +89,7 @@ async def latency(directory: File, *, fsync: bool, rate: float, seconds: float) 
         await asyncio.sleep(_SETTLE_S)
         before = await system.ledger.head()
         sent = (await system.admin("ledger"))["count"]
-        watch = _Watch(system.pids())
+        watch = Watch(system.pids())
         await _fills(system, rate, seconds)
         usage = watch.read()
         await asyncio.sleep(_SETTLE_S)
@@ -178,7 +178,7 @@ async def throughput(directory: File, *, fsync: bool, seconds: float) -> Through
         reading = asyncio.create_task(tally.read())
         await _bulk(system, tally, 200, 3.0)
         steps: list[Step] = []
-        watch = _Watch(system.pids())
+        watch = Watch(system.pids())
         for rate in RAMP:
             # A busy moment of the machine fails a step too: a rate is given up at its second try.
             for _ in range(2):
@@ -254,7 +254,9 @@ async def _drained(tally: _Tally) -> float:
 # --- memory and processor ---------------------------------------------------------------------
 
 
-class _Watch:
+class Watch:
+    """What processes use from now until they are read."""
+
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = pids
         self._began_ns = _clock.monotonic_ns()

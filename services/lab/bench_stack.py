@@ -9,7 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,7 +20,7 @@ from eth_account import Account
 from nats.aio.client import Client
 
 from services.ctl.servers import DEPLOY, LocalServers, nats_server_binary
-from services.ctl.supervise import Processes, Program, service_programs
+from services.ctl.supervise import SERVICES, Processes, Program, service_programs
 from shared.domain.ids import Wallet
 from shared.domain.messages import LeaderBaselineRead
 from shared.runtime.bus import NatsLedger, connect, provision
@@ -62,6 +62,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     leaders: int
     markets: int
     settings: str = ""  # TOML tables other than the bench's own
+    services: tuple[str, ...] = SERVICES
+    copies: int = 1  # of each service
+    venue: Mapping[str, int | str] = msgspec.field(default_factory=dict)  # of its VenueConfig
 
 
 def leader_wallets(count: int, seed: int = 1) -> list[Wallet]:
@@ -145,10 +148,7 @@ class System:
             self.markets.append((await self.admin("market", body))["condition"])
         config = directory / "config.toml"
         config.write_text(self._config(url))
-        programs = [
-            self._with_key(each) for each in service_programs(config, self.servers.endpoints)
-        ]
-        self.processes = Processes(directory / "run", programs)
+        self.processes = Processes(directory / "run", self._programs(config))
         self.processes.start(deadline_s=READY_S)
         self._exit.callback(self.processes.stop)
         await self._ready()
@@ -161,6 +161,14 @@ class System:
             wallet=self._wallet, venue=url, settings=self._plan.settings, leaders=leaders
         )
 
+    def _programs(self, config: Path) -> list[Program]:
+        each = service_programs(config, self.servers.endpoints, services=self._plan.services)
+        return [
+            msgspec.structs.replace(self._with_key(program), name=f"{program.name}{copy or ''}")
+            for program in each
+            for copy in range(self._plan.copies)
+        ]
+
     def _with_key(self, program: Program) -> Program:
         if program.name != "executor":
             return program
@@ -168,10 +176,12 @@ class System:
         return msgspec.structs.replace(program, environ=environ)
 
     async def _venue(self) -> str:
-        ready = self._directory / "venue.json"
+        ready, settings = self._directory / "venue.json", self._directory / "venue-settings.json"
+        settings.write_bytes(msgspec.json.encode({"rate_limits": "off", **self._plan.venue}))
         command = [
             sys.executable, "-m", "services.paper_venue", "--port", "0", "--tape", "none",
             "--fund", f"{self._wallet}={USD}", "--ready-file", str(ready),
+            "--config", str(settings),
         ]  # fmt: skip
         log = self._exit.enter_context((self._directory / "venue.log").open("wb"))
         self._venue_process = process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command

@@ -1,90 +1,45 @@
-"""The CLOB's HTTP for accounts: keys, orders, cancels, own reads (protocol.md 1)."""
+"""The CLOB's HTTP for trading: orders, cancels, own orders and trades (protocol.md 1.5, 1.6)."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from services.paper_venue.auth import Caller, authenticate, authenticate_key_request
-from services.paper_venue.http import (
-    RECEIVED_NS,
-    answer,
-    decode,
-    refusal,
-    shell_of,
-)
+from services.paper_venue.auth import Caller, authenticate
+from services.paper_venue.http import RECEIVED_NS, answer, refusal, shell_of
 from services.paper_venue.order_faults import after_order, before_order
-from services.paper_venue.posting import PostBody, place
+from services.paper_venue.posting import PostBody, place, read_bodies
 from services.paper_venue.rest import page_of
 from services.paper_venue.shell import Posted, Shell
-from services.paper_venue.signing import (
-    EXCHANGE_V2,
-    EXCHANGE_V2_NEG_RISK,
-    EXCHANGE_V3,
-)
 from services.paper_venue.state import Order, Refused
+from services.paper_venue.throttle import Charge, charge
 from services.paper_venue.trading import cancel_orders
-from services.paper_venue.wire import (
-    Json,
-    open_order,
-    trade_body,
-)
-from shared.domain.ids import OrderHash, TokenId
+from services.paper_venue.wire import Json, open_order, trade_body
+from shared.domain.ids import OrderHash
 from shared.domain.units import NS_PER_S
 
 routes = web.RouteTableDef()
 BATCH_MAX: Final = 15
 CANCELS_MAX: Final = 1_000
-UNLIMITED: Final = str((1 << 256) - 1)
-
-
-@routes.post("/auth/api-key")
-async def create_api_key(request: web.Request) -> web.Response:
-    shell = shell_of(request)
-    address, nonce = authenticate_key_request(request, shell)
-    known = set(shell.keys)
-    credentials = shell.credentials(address, nonce)
-    if credentials.key in known:
-        raise Refused("Could not create api key")
-    return _keys(credentials.key, credentials.secret, credentials.passphrase)
-
-
-@routes.get("/auth/derive-api-key")
-async def derive_api_key(request: web.Request) -> web.Response:
-    shell = shell_of(request)
-    credentials = shell.credentials(*authenticate_key_request(request, shell))
-    return _keys(credentials.key, credentials.secret, credentials.passphrase)
-
-
-@routes.get("/auth/api-keys")
-async def get_api_keys(request: web.Request) -> web.Response:
-    caller = await _caller(request)
-    return answer({"apiKeys": sorted(shell_of(request).keys_of(caller.address))})
-
-
-@routes.get("/auth/ban-status/closed-only")
-async def get_closed_only(request: web.Request) -> web.Response:
-    await _caller(request)
-    return answer({"closed_only": False})
+_Body = TypeVar("_Body")
 
 
 @routes.post("/order")
 async def post_order(request: web.Request) -> web.StreamResponse:
-    raw = await request.read()
-    shell = shell_of(request)
-    caller = authenticate(request, raw, shell)
-    return _place(shell, caller, decode(raw, PostBody), request[RECEIVED_NS])
+    shell, caller, raw = await _trader(request)
+    bodies = read_bodies(raw, batch=False)
+    _admit(request, caller, bodies)
+    return _place(shell, caller, bodies[0], request[RECEIVED_NS])
 
 
 @routes.post("/orders")
 async def post_orders(request: web.Request) -> web.Response:
-    raw = await request.read()
-    shell = shell_of(request)
-    caller = authenticate(request, raw, shell)
-    bodies = decode(raw, list[PostBody])
+    shell, caller, raw = await _trader(request)
+    bodies = read_bodies(raw, batch=True)
     if len(bodies) > BATCH_MAX:
         raise Refused(f"Too many orders in payload: {len(bodies)}, max allowed: {BATCH_MAX}")
+    _admit(request, caller, bodies)
     legs = []
     for body in bodies:
         response = _place(shell, caller, body, request[RECEIVED_NS])
@@ -95,36 +50,36 @@ async def post_orders(request: web.Request) -> web.Response:
 
 @routes.delete("/order")
 async def delete_order(request: web.Request) -> web.Response:
-    raw = await request.read()
-    caller = authenticate(request, raw, shell_of(request))
-    order = decode(raw, dict[str, Any]).get("orderID")
+    shell, caller, raw = await _trader(request)
+    order = _decode(raw, dict[str, Any]).get("orderID")
     if not isinstance(order, str):
         raise Refused("Invalid orderID")
-    return _cancel(shell_of(request), caller, [order])
+    _admit_cancel(request, caller, "cancel", 1)
+    return _cancel(shell, caller, [order])
 
 
 @routes.delete("/orders")
 async def delete_orders(request: web.Request) -> web.Response:
-    raw = await request.read()
-    caller = authenticate(request, raw, shell_of(request))
-    orders = decode(raw, list[str])
+    shell, caller, raw = await _trader(request)
+    orders = _decode(raw, list[str])
     if len(orders) > CANCELS_MAX:
         raise Refused(f"Too many orders in payload: {len(orders)}, max allowed: {CANCELS_MAX}")
-    return _cancel(shell_of(request), caller, orders)
+    _admit_cancel(request, caller, "cancel", len(orders))
+    return _cancel(shell, caller, orders)
 
 
 @routes.delete("/cancel-all")
 async def cancel_all(request: web.Request) -> web.Response:
-    raw = await request.read()
-    caller = authenticate(request, raw, shell_of(request))
-    return _cancel(shell_of(request), caller, _live(request, caller))
+    shell, caller, _ = await _trader(request)
+    wanted = _live(request, caller)
+    _admit_cancel(request, caller, "cancel_all", len(wanted))
+    return _cancel(shell, caller, wanted)
 
 
 @routes.delete("/cancel-market-orders")
 async def cancel_market_orders(request: web.Request) -> web.Response:
-    raw = await request.read()
-    caller = authenticate(request, raw, shell_of(request))
-    body = decode(raw, dict[str, str])
+    shell, caller, raw = await _trader(request)
+    body = _decode(raw, dict[str, str])
     market, token = body.get("market", ""), body.get("asset_id", "")
     if not market and not token:
         raise Refused("Invalid payload: market or asset_id")
@@ -133,7 +88,8 @@ async def cancel_market_orders(request: web.Request) -> web.Response:
         for order in _live(request, caller)
         if market in ("", order.condition) and token in ("", order.token)
     ]
-    return _cancel(shell_of(request), caller, wanted)
+    _admit_cancel(request, caller, "cancel_all", len(wanted))
+    return _cancel(shell, caller, wanted)
 
 
 @routes.get("/data/order/{order}")
@@ -164,7 +120,7 @@ async def get_orders(request: web.Request) -> web.Response:
 async def get_trades(request: web.Request) -> web.Response:
     caller = await _caller(request)
     shell, query = shell_of(request), request.query
-    after, before = int(query.get("after", 0)), int(query.get("before", 1 << 62))
+    after, before = _second(request, "after", 0), _second(request, "before", 1 << 62)
     wallets = shell.wallets_of(caller.address)
     ids = {trade for wallet in wallets for trade in shell.venue.trades_of.get(wallet, ())}
     trades = sorted((shell.venue.trades[trade] for trade in ids), key=lambda trade: -trade.match_ns)
@@ -181,35 +137,42 @@ async def get_trades(request: web.Request) -> web.Response:
     return answer(page_of(request, found))
 
 
-@routes.get("/balance-allowance")
-async def get_balance_allowance(request: web.Request) -> web.Response:
-    caller = await _caller(request)
-    shell, query = shell_of(request), request.query
-    ledger, balance = shell.venue.ledger, 0
-    wallets = {caller.address}
-    if query.get("signature_type", "0") != "0":
-        wallets = shell.wallets_of(caller.address) - {caller.address}
-    for wallet in wallets:
-        if query.get("asset_type", "COLLATERAL") == "COLLATERAL":
-            balance += ledger.settled_cash[wallet]
-        else:
-            balance += ledger.holding(wallet, TokenId(query.get("token_id", "")))
-    allowances = dict.fromkeys((EXCHANGE_V2, EXCHANGE_V2_NEG_RISK, EXCHANGE_V3), UNLIMITED)
-    return answer({"balance": str(max(balance, 0)), "allowances": allowances})
+async def _trader(request: web.Request) -> tuple[Shell, Caller, bytes]:
+    raw = await request.read()
+    shell = shell_of(request)
+    return shell, authenticate(request, raw, shell, trades=True), raw
 
 
-@routes.get("/balance-allowance/update")
-async def update_balance_allowance(request: web.Request) -> web.Response:
-    await _caller(request)
-    return answer("")
+def _admit(request: web.Request, caller: Caller, bodies: list[PostBody]) -> None:
+    """Refuse orders that the mode in force or the signer's rate does not allow."""
+    shell = shell_of(request)
+    rests = all(body.postOnly for body in bodies)
+    shell.clob.modes.check("post-only order" if rests else "order", shell.now_ns())
+    charge(request, caller, "order", len(bodies))
+
+
+def _admit_cancel(request: web.Request, caller: Caller, kind: Charge, count: int) -> None:
+    shell = shell_of(request)
+    shell.clob.modes.check("cancel", shell.now_ns())
+    charge(request, caller, kind, count)
+
+
+def _decode(raw: bytes, kind: type[_Body]) -> _Body:
+    try:
+        return msgspec.json.decode(raw, type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refused("Invalid order payload") from None
 
 
 async def _caller(request: web.Request) -> Caller:
     return authenticate(request, await request.read(), shell_of(request))
 
 
-def _keys(key: str, secret: str, passphrase: str) -> web.Response:
-    return answer({"apiKey": key, "secret": secret, "passphrase": passphrase})
+def _second(request: web.Request, name: str, default: int) -> int:
+    try:
+        return int(request.query.get(name) or default)
+    except ValueError:
+        raise Refused(f"Invalid {name}") from None
 
 
 def _live(request: web.Request, caller: Caller) -> list[Order]:

@@ -4,6 +4,7 @@ import ipaddress
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from services.paper_venue.admin_bodies import (
@@ -28,7 +29,8 @@ from services.paper_venue.core import (
     resolve_market,
     set_depth,
 )
-from services.paper_venue.http import Handler, answer, decode, shell_of
+from services.paper_venue.http import Handler, answer, decode, parameter, shell_of
+from services.paper_venue.markets import schedule_start
 from services.paper_venue.public import activity_row, ledger_entry
 from services.paper_venue.settlement import Stamp, new_tx
 from services.paper_venue.shell import Shell
@@ -75,7 +77,10 @@ async def post_market(request: web.Request) -> web.Response:
     market = _market(shell.venue, body)
 
     def change(now_ns: int) -> None:
-        open_market(shell.venue, market, now_ns)
+        listing = open_market(shell.venue, market, now_ns)
+        listing.seconds_delay = body.seconds_delay
+        if body.start_s:
+            schedule_start(shell.venue, listing, body.start_s * NS_PER_S)
         set_depth(shell.venue, market.condition, _levels(body.bids), _levels(body.asks), now_ns)
 
     shell.apply(change)
@@ -133,6 +138,8 @@ async def post_activity(request: web.Request) -> web.Response:
         return execute_activity(shell.venue, who, body.type, condition, size, stamp)
 
     row = shell.apply(change)
+    if body.type == "REDEEM":
+        shell.clob.inbox.redeemed(shell.venue, row, shell.keys_for(who))
     return answer({"tx": row.tx, "row": activity_row(shell.venue, row)})
 
 
@@ -182,6 +189,16 @@ async def get_ledger(request: web.Request) -> web.Response:
         if not only or only in (trade.taker, *(leg.wallet for leg in trade.legs))
     ]
     return answer({"count": len(trades), "fills": shown})
+
+
+@routes.get("/admin/book-history")
+async def get_book_history(request: web.Request) -> web.Response:
+    """Return the published books of a market's outcome 0, oldest first, in micro-units."""
+    condition = _condition(parameter(request, "condition"))
+    listing = shell_of(request).venue.listings.get(condition)
+    if listing is None:
+        raise Refused("market not found", 404)
+    return answer({"books": [msgspec.to_builtins(levels) for levels in listing.history]})
 
 
 @routes.get("/admin/orders")

@@ -11,11 +11,11 @@ Amount = str | Annotated[int, msgspec.Meta(ge=0)]  # decimal text, or whole unit
 Levels = tuple[tuple[Amount, Amount], ...]
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class MarketBody(_Body, frozen=True, kw_only=True):
+class MarketBody(Body, frozen=True, kw_only=True):
     """A market to open; what is left out is invented from the slug."""
 
     slug: str
@@ -32,19 +32,21 @@ class MarketBody(_Body, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     protocol: Protocol = "v1"  # unknown: nobody can sign for it, the venue included
     taker_delay: bool = False
+    seconds_delay: int = 0
+    start_s: int = 0  # unix seconds of the game's start, when resting orders are wiped; 0: never
     accepting_orders: bool = True
     end_s: int = 0
     bids: Levels = ()
     asks: Levels = ()
 
 
-class BookBody(_Body, frozen=True, kw_only=True):
+class BookBody(Body, frozen=True, kw_only=True):
     condition: str
     bids: Levels = ()
     asks: Levels = ()
 
 
-class FillBody(_Body, frozen=True, kw_only=True):
+class FillBody(Body, frozen=True, kw_only=True):
     wallet: str
     condition: str
     outcome: Outcome
@@ -56,13 +58,13 @@ class FillBody(_Body, frozen=True, kw_only=True):
     immediate: bool = False
 
 
-class FillsBody(_Body, frozen=True, kw_only=True):
+class FillsBody(Body, frozen=True, kw_only=True):
     fills: tuple[FillBody, ...]
     immediate: bool = False
     rows: bool = False  # answer with every row, not only with counts
 
 
-class ActivityBody(_Body, frozen=True, kw_only=True):
+class ActivityBody(Body, frozen=True, kw_only=True):
     wallet: str
     type: Literal["SPLIT", "MERGE", "REDEEM"]
     condition: str
@@ -70,13 +72,13 @@ class ActivityBody(_Body, frozen=True, kw_only=True):
     immediate: bool = False
 
 
-class FundBody(_Body, frozen=True, kw_only=True):
+class FundBody(Body, frozen=True, kw_only=True):
     wallet: str
     usd: str | int  # may be negative: a withdrawal
     owner: str = ""
 
 
-class OutsideBody(_Body, frozen=True, kw_only=True):
+class OutsideBody(Body, frozen=True, kw_only=True):
     wallet: str
     condition: str
     outcome: Outcome
@@ -85,6 +87,6 @@ class OutsideBody(_Body, frozen=True, kw_only=True):
     price: Amount = ""
 
 
-class ResolveBody(_Body, frozen=True, kw_only=True):
+class ResolveBody(Body, frozen=True, kw_only=True):
     condition: str
     payouts: tuple[Amount, Amount]

@@ -51,6 +51,7 @@ async def get_rules(request: web.Request) -> web.Response:
     """Return the rules with how often each fired; those that are over are listed for a while."""
     shell = shell_of(request)
     now_ns = shell.now_ns()
+    shell.rules.advance(now_ns)
     return answer({"rules": [_shown(armed, now_ns) for armed in shell.rules.listed()]})
 
 
@@ -108,8 +109,7 @@ def _add(shell: Shell, rules: list[Rule]) -> list[int]:
 
 
 def _shown(armed: Armed, now_ns: int) -> Json:
-    over = armed.over or (armed.until_ns is not None and armed.until_ns <= now_ns)
-    state = "over" if over else "waiting" if armed.from_ns > now_ns else "in force"
+    state = "over" if armed.over else "waiting" if armed.from_ns > now_ns else "in force"
     return {
         "id": armed.id,
         "state": state,

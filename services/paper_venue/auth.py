@@ -47,8 +47,10 @@ def authenticate_key_request(request: web.Request, shell: Shell) -> tuple[Wallet
     return claimed, nonce
 
 
-def authenticate(request: web.Request, body: bytes, shell: Shell) -> Caller:
-    """Return who signed this level-2 request, or refuse."""
+def authenticate(
+    request: web.Request, body: bytes, shell: Shell, *, trades: bool = False
+) -> Caller:
+    """Return who signed this level-2 request, or refuse; a read-only key cannot trade."""
     headers = request.headers
     refused = Refused("Unauthorized/Invalid api key", 401)
     try:
@@ -59,7 +61,7 @@ def authenticate(request: web.Request, body: bytes, shell: Shell) -> Caller:
     except (KeyError, ValueError):
         raise refused from None
     credentials = known_credentials(shell, address, key)
-    if credentials is None or not on_time:
+    if credentials is None or not on_time or (trades and key in shell.clob.read_only):
         raise refused
     expected = request_signature(credentials.secret, timestamp, request.method, request.path, body)
     if not hmac.compare_digest(expected.encode(), signature.encode()):
@@ -73,7 +75,10 @@ def known_credentials(shell: Shell, address: Wallet, key: str) -> Credentials | 
     """Return an address's keys where ``key`` names them; nonce 0 is known without asking."""
     known = shell.keys.get(key)
     if known is None:
-        default = credentials_for(shell.venue.config.seed, address, 0)
+        if not shell.clob.has_keys(address, 0):
+            return None
+        root = shell.clob.root_of(address, 0)
+        default = credentials_for(shell.venue.config.seed, address, root)
         return shell.credentials(address, 0) if default.key == key else None
     owner, credentials = known
     return credentials if owner == address else None

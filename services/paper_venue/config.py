@@ -14,6 +14,8 @@ The assumptions, and what each stands for:
 - *Sizes.* A buy order buys the shares it names; a better price lowers the dollars.
 """
 
+from typing import Literal
+
 import msgspec
 
 from services.paper_venue.habits import Liquidity, kinds_of
@@ -55,15 +57,26 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     fine_tick_at_extremes: bool = True  # 0.01 becomes 0.001 beyond 0.04 and 0.96
 
     taker_delay_ms: int = 0  # how long markets with the short taker delay hold a marketable order
-    mined_delay_ms: int = 2_000  # from the match to MINED, when positions and balances move
+    mined_delay_ms: int = 2_000  # from the match to the block to wait for; 0: no waiting at all
     confirmed_delay_ms: int = 5_000  # from the match to CONFIRMED
+    block_ms: int = 1_500  # between two blocks; a trade is MINED when its block appears
     rtds_delay_ms: int = 2_000  # from the match to the activity stream
     data_api_delay_ms: int = 2_900  # from the match to /v2/activity and /v2/trades
+    index_jitter_ms: int = 0  # rows of one moment appear up to this much later, out of order
+    cdn: bool = True  # the same question to the Data API gets the same answer for up to 300 s
+    gamma_close_delay_s: int = 300  # from a market's resolution to Gamma's ``closed``
     rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
+    rtds_bare: bool = False  # activity frames without topic and type, as was seen in June 2026
+    rtds_idle_s: int = 360  # an activity socket that sends no PING for so long hears nothing more
     anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
     trades_kept: int = (
         500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten
     )
+    book_history: int = 0  # published books of a market kept for /admin/book-history
+    rate_limits: Literal["off", "warn", "on"] = "on"  # warn: signers are told, nobody is refused
+    rate_limit_wait_ms: int = 2_000  # the longest a request waits for its IP's window, before 429
+    post_only_after_restart_s: int = 120  # how long takers have to wait after a restart
+    cached_balances: bool = True  # deposits, splits and redemptions count after a look (1.7)
     gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
     gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration
 

@@ -10,7 +10,10 @@ from typing import Final
 
 import msgspec
 
+from services.paper_venue.balances import arrived
 from services.paper_venue.config import Funded, VenueConfig
+from services.paper_venue.heartbeat import check_heart
+from services.paper_venue.markets import clear_orders
 from services.paper_venue.matching import MarketBook
 from services.paper_venue.settlement import (
     Stamp,
@@ -27,7 +30,9 @@ from services.paper_venue.state import (
     ANONYMOUS_KEY,
     BookMoved,
     Event,
+    Heart,
     Leg,
+    Levels,
     Listing,
     MarketOpened,
     MarketResolved,
@@ -82,7 +87,10 @@ def new_venue(config: VenueConfig) -> Venue:
 
 def fund(venue: Venue, account: Funded, now_ns: int) -> None:
     """Open or top up an account; negative dollars withdraw, and orders may lose their cover."""
+    known = account.wallet in venue.ledger.cash
     venue.ledger.fund(account.wallet, account.usd)
+    if known:  # a cache holds nothing older of a wallet it has never looked at
+        arrived(venue, account.wallet, None, account.usd)
     if account.owner is not None:
         venue.owner_of[account.wallet] = account.owner
     if account.usd < 0:
@@ -200,8 +208,16 @@ def execute_activity(
     if kind == "REDEEM" and listing.payouts is None:
         raise Refused("the market is not resolved: nothing to redeem")
     row = record_activity(venue, listing, wallet, kind, size, stamp)
+    _note_arrivals(venue, listing, row)
     cancel_uncovered(venue, wallet, stamp.now_ns)
     return row
+
+
+def _note_arrivals(venue: Venue, listing: Listing, row: Row) -> None:
+    """Let the CLOB's cached view miss what a split, merge or redemption brought."""
+    arrived(venue, row.wallet, None, -row.usd if row.kind == "SPLIT" else row.usd)
+    for token in listing.market.tokens:
+        arrived(venue, row.wallet, token, row.size if row.kind == "SPLIT" else -row.size)
 
 
 def resolve_market(
@@ -215,6 +231,7 @@ def resolve_market(
             close_resting(venue, order, "CANCELED_MARKET_RESOLVED", now_ns)
     listing.book.clear()
     listing.payouts = payouts
+    listing.resolved_ns = now_ns
     listing.market = msgspec.structs.replace(listing.market, accepting_orders=False)
     venue.touched.pop(condition, None)
     venue.events.append(MarketResolved(condition, now_ns))
@@ -228,12 +245,16 @@ def advance(venue: Venue, now_ns: int) -> None:
         due_ns, _, kind, subject = heapq.heappop(timers)
         if isinstance(subject, Trade):
             advance_trade(venue, subject, kind, due_ns)
+        elif isinstance(subject, Heart):
+            check_heart(venue, subject, due_ns)
         elif isinstance(subject, Order):
             if kind == "release":
-                release_order(venue, subject, now_ns)
+                release_order(venue, subject, due_ns)
             elif subject.status == "LIVE":
                 status = "INVALID" if kind == "withdraw" else "CANCELED_EXPIRED_ORDER"
                 close_resting(venue, subject, status, now_ns)
+        elif isinstance(subject, Listing) and kind == "start":
+            clear_orders(venue, subject, now_ns)
         elif isinstance(subject, Listing):
             opened = subject.payouts is None
             subject.market = msgspec.structs.replace(subject.market, accepting_orders=opened)
@@ -251,14 +272,14 @@ def drain(venue: Venue, now_ns: int) -> list[Event]:
     events = list(venue.events)
     venue.events.clear()
     for condition in venue.touched:
-        moved = _moved(venue.listings[condition], now_ns)
+        moved = _moved(venue.listings[condition], now_ns, kept=venue.config.book_history)
         if moved is not None:
             events.append(moved)
     venue.touched.clear()
     return events
 
 
-def _moved(listing: Listing, now_ns: int) -> BookMoved | None:
+def _moved(listing: Listing, now_ns: int, *, kept: int) -> BookMoved | None:
     bids = listing.book.levels(is_bid=True)
     asks = listing.book.levels(is_bid=False)
     changes: list[tuple[bool, int]] = []
@@ -274,6 +295,9 @@ def _moved(listing: Listing, now_ns: int) -> BookMoved | None:
         return None
     listing.published = (bids, asks)
     listing.changed_ns = max(now_ns, listing.changed_ns + (NS_PER_MS if changes else 0))
+    listing.history.append(Levels(listing.changed_ns, bids, asks))
+    while len(listing.history) > kept:
+        listing.history.popleft()
     return BookMoved(listing.market.condition, tuple(sorted(changes)), traded)
 
 

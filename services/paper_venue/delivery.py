@@ -12,6 +12,7 @@ from services.paper_venue.fates import PLAIN, Fate, fate_of, strikes, stripped
 from services.paper_venue.kinds import SocketKind
 from services.paper_venue.rules import Place, Rules
 from shared.domain.ids import Wallet
+from shared.domain.units import NS_PER_S
 
 QUEUE_MAX: Final = 50_000  # frames waiting for a slow reader; then it is cut, as in production
 HELD_MAX: Final = 50_000  # frames held back on request on all sockets; then theirs is cut too
@@ -43,6 +44,8 @@ class Peer:
         self.half_open = False  # the other side hears nothing any more
         self.sent = 0  # frames, PONG and other replies included
         self.held: list[Held] = []  # frames that wait for later ones
+        self.pinged = True  # since the last activity frame; connecting counts
+        self.pinged_ns = 0
         self.not_before_ns = 0  # later frames wait so long behind a delayed one
 
     def send(self, text: str) -> None:
@@ -54,6 +57,12 @@ class Peer:
             self.queue.append(text)
             self.sent += 1
         self.ready.set()
+
+    def is_awake(self, now_ns: int, idle_s: int) -> bool:
+        """Tell whether the activity stream still speaks to a socket: it falls asleep unpinged."""
+        if self.pinged:
+            self.pinged, self.pinged_ns = False, now_ns
+        return now_ns - self.pinged_ns < idle_s * NS_PER_S
 
     def cut_as_slow(self) -> None:
         self.too_slow = True

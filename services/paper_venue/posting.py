@@ -40,12 +40,39 @@ class PostBody(msgspec.Struct, frozen=True, kw_only=True):
     deferExec: bool = False  # noqa: N815
 
 
+class _OldOrder(msgspec.Struct, frozen=True):
+    """What only an order of the exchange before V2 has."""
+
+    nonce: str | int
+    feeRateBps: str | int  # noqa: N815
+
+
+class _OldBody(msgspec.Struct, frozen=True):
+    order: _OldOrder
+
+
+def read_bodies(raw: bytes, *, batch: bool) -> list[PostBody]:
+    """Return the orders of a request, or refuse: an old client's orders in words of their own."""
+    try:
+        if batch:
+            return msgspec.json.decode(raw, type=list[PostBody], strict=False)
+        return [msgspec.json.decode(raw, type=PostBody, strict=False)]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        msgspec.json.decode(raw, type=list[_OldBody] if batch else _OldBody)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refused("Invalid order payload") from None
+    raise Refused("invalid order version, please use the latest clob-client")
+
+
 def place(shell: Shell, caller: Caller, body: PostBody) -> Json:
     """Check whose order it is, then let the exchange take or refuse it."""
     signed = body.order
     if body.owner != caller.key:
         raise Refused("the order owner has to be the owner of the API KEY")
     maker = _check_wallets(shell, caller, signed)
+    _check_standing(shell, caller, signed)
     listing = listing_of(shell.venue, signed.tokenId)
     order, offered = _read(shell, caller, body, listing, maker)
     _check_signature(caller, signed, listing)
@@ -59,10 +86,10 @@ def _check_wallets(shell: Shell, caller: Caller, signed: SignedOrder) -> Wallet:
     """Return the wallet whose funds are used, once the caller may use them."""
     try:
         maker, signer = wallet(signed.maker), wallet(signed.signer)
-    except ValueError as error:
-        raise Refused(f"Invalid order payload: {error}") from None
+    except ValueError:
+        raise Refused("Invalid order payload") from None
     if signed.signatureType not in (0, 1, 2, DEPOSIT_WALLET):
-        raise Refused("Invalid order payload: signatureType")
+        raise Refused("Invalid order payload")
     expected = maker if signed.signatureType == DEPOSIT_WALLET else caller.address
     if signer != expected:
         raise Refused("the order signer address has to be the address of the API KEY")
@@ -76,6 +103,14 @@ def _check_wallets(shell: Shell, caller: Caller, signed: SignedOrder) -> Wallet:
     return maker
 
 
+def _check_standing(shell: Shell, caller: Caller, signed: SignedOrder) -> None:
+    """Refuse who is banned, and what is no sale where only sales of what is held may pass."""
+    if caller.address in shell.clob.banned:
+        raise Refused(f"'{caller.address}' address banned")
+    if caller.address in shell.clob.closed_only and signed.side != "SELL":
+        raise Refused(f"'{caller.address}' address in closed only mode")
+
+
 def _read(
     shell: Shell, caller: Caller, body: PostBody, listing: Listing, maker: Wallet
 ) -> tuple[Order, Usd]:
@@ -85,10 +120,10 @@ def _read(
         gives, gets = int(signed.makerAmount), int(signed.takerAmount)
         order_id = order_hash(signed, listing.market)
         expiration_s = int(signed.expiration or 0)
-    except (KeyError, ValueError) as error:
-        raise Refused(f"Invalid order payload: {error}") from None
+    except (KeyError, ValueError):
+        raise Refused("Invalid order payload") from None
     if gives <= 0 or gets <= 0 or expiration_s < 0:
-        raise Refused("Invalid order payload: amounts")
+        raise Refused("Invalid order payload")
     buys = signed.side == "BUY"
     dollars, shares = (gives, gets) if buys else (gets, gives)
     token = TokenId(signed.tokenId)
@@ -122,6 +157,7 @@ def implied_price(dollars: Usd, shares: Shares, *, buys: bool) -> Price:
 
 
 def _check_signature(caller: Caller, signed: SignedOrder, listing: Listing) -> None:
+    """Refuse what another key signed, or this one for another exchange than the market's."""
     try:
         signer = order_signer(signed, listing.market)
     except ValueError:

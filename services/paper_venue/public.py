@@ -1,5 +1,7 @@
-"""The public JSON: the activity stream, the Data API and Gamma (protocol.md 5, 6, 7)."""
+"""The public JSON: the activity stream, and the rows of the Data API (protocol.md 5, 6)."""
 
+from collections.abc import Collection
+from hashlib import blake2b
 from typing import Final
 from zlib import crc32
 
@@ -8,7 +10,6 @@ from services.paper_venue.state import Listing, Row, Trade, Venue
 from services.paper_venue.wire import (
     Json,
     best_prices,
-    encode,
     iso,
     last_price,
     ms_text,
@@ -29,7 +30,8 @@ from shared.domain.units import (
 )
 
 NO_OUTCOME: Final = 999  # the Data API's sentinel
-DISPLAY_STEP: Final = 100  # current_size is shown with four decimals
+DISPLAY_STEP: Final = 100  # current_size is rounded to four decimals
+EVENT_NUMBERS: Final = (1 << 31) - 1
 CONNECTION: Final = "cGFwZXItdmVudWU="
 
 
@@ -59,10 +61,11 @@ def stream_payload(venue: Venue, row: Row) -> Json:
     }
 
 
-def stream_frame(payload: Json, kind: str, now_ns: int) -> Json:
+def stream_frame(payload: Json, kind: str, now_ns: int, *, bare: bool = False) -> Json:
+    """Return a frame of the activity stream; a bare one does not say what it is of."""
+    named = {} if bare else {"topic": "activity", "type": kind}
     return {
-        "topic": "activity",
-        "type": kind,
+        **named,
         "timestamp": now_ns // NS_PER_MS,
         "connection_id": CONNECTION,
         "payload": payload,
@@ -123,6 +126,7 @@ def position_row(venue: Venue, wallet: Wallet, token: TokenId, position: Positio
     market, outcome = listing.market, position.outcome
     price = current_price(listing, outcome)
     size = max(position.size, Shares(0))
+    shown = (size + DISPLAY_STEP // 2) // DISPLAY_STEP * DISPLAY_STEP
     value = proceeds_down(price, size)
     unrealized = value - position.cost
     average = average_price_up(position.bought_cost, position.bought) if position.bought else 0
@@ -135,7 +139,7 @@ def position_row(venue: Venue, wallet: Wallet, token: TokenId, position: Positio
         "proxy_wallet": wallet,
         "token_id": token,
         "condition_id": position.condition,
-        "current_size": number(size - size % DISPLAY_STEP),
+        "current_size": number(shown),
         "avg_price": number(average),
         "entry_cost_usdc": number(position.cost),
         "entry_fees_usdc": number(position.fees),
@@ -162,16 +166,16 @@ def position_row(venue: Venue, wallet: Wallet, token: TokenId, position: Positio
         "opposite_outcome": market.outcomes[1 - outcome],
         "name": "",
         "profile_image": "",
-        "event_id": str(listing.number),
+        "event_id": str(event_number(market)),
         "outcome_index": outcome,
         "opposite_token_id": market.tokens[1 - outcome],
-        "end_date": iso(market.end_ns)[:10],
+        "end_date": iso(market.end_ns)[:10],  # 1970-01-01: none
         "last_event_at": position.last_s,
         "first_entry_at": position.first_s,
     }
 
 
-def wallet_value(venue: Venue, wallet: Wallet) -> Usd:
+def wallet_value(venue: Venue, wallet: Wallet, conditions: Collection[str] | None = None) -> Usd:
     """Return what a wallet's settled tokens are worth; free cash is not counted."""
     positions = venue.ledger.positions.get(wallet, {})
     return Usd(
@@ -180,32 +184,45 @@ def wallet_value(venue: Venue, wallet: Wallet) -> Usd:
                 current_price(venue.listings[position.condition], position.outcome), position.size
             )
             for position in positions.values()
-            if position.size > 0
+            if position.size > 0 and (conditions is None or position.condition in conditions)
         )
     )
 
 
-def resolution_row(listing: Listing) -> Json:
-    """Return a row of ``/v2/resolutions``."""
-    resolved = listing.payouts is not None
-    when = iso(listing.changed_ns) if resolved else ""
+def resolution_row(listing: Listing, now_ns: int = 0) -> Json:
+    """Return a row of ``/v2/resolutions``: asked for once the market's time is over, then told."""
+    market, resolved = listing.market, listing.payouts is not None
+    when = iso(listing.resolved_ns) if resolved else None
+    posed = 0 < market.end_ns <= now_ns
+    fast = market.protocol == "v2" or market.category.lower() == "crypto"
     return {
-        "condition_id": listing.market.condition,
-        "status": "resolved" if resolved else "initialized",
+        "condition_id": market.condition,
+        "status": "resolved" if resolved else "posed" if posed else "initialized",
         "extended_review": False,
         "was_disputed": False,
         "new_version_q": False,
         "transaction_hash": "",
         "log_index": "",
-        "last_update_timestamp": when,
-        "market_type": "BINARY",
-        "payouts": list(listing.payouts) if listing.payouts is not None else [],
-        "resolution_source": "reported" if resolved else "",
-        "reporter": "CHAINLINK" if resolved else "",
+        "last_update_timestamp": when or iso(market.end_ns if posed else listing.opened_ns),
+        "market_type": "INCREMENTAL_NEGRISK" if market.neg_risk else "BINARY",
+        "payouts": list(listing.payouts) if listing.payouts is not None else None,
+        "resolution_source": "reported" if resolved else None,
+        "reporter": ("CHAINLINK" if fast else "UMA_OO") if resolved else None,
         "was_arbitrated": False,
-        "resolved_block": 0,
+        "resolved_block": 0 if resolved else None,
         "resolved_at": when,
     }
+
+
+def event_number(market: Market) -> int:
+    """Return the id of a market's event, a positive 32-bit integer: a function of its slug."""
+    return 1 + crc32((market.event or market.slug).encode()) % EVENT_NUMBERS
+
+
+def neg_risk_group(market: Market) -> str:
+    """Return the id that the outcomes of a neg-risk event share: a function of its slug."""
+    event = (market.event or market.slug).encode()
+    return "0x" + blake2b(event, digest_size=31, person=b"neg-risk").hexdigest() + "00"
 
 
 def current_price(listing: Listing, outcome: int) -> Price:
@@ -216,77 +233,6 @@ def current_price(listing: Listing, outcome: int) -> Price:
     if bid is not None and ask is not None:
         return Price((bid + ask) // 2)
     return last_price(listing, outcome) or Price(MICRO // 2)
-
-
-def gamma_market(listing: Listing, *, with_tags: bool = False) -> Json:
-    """Return a market as Gamma lists it, with its JSON inside strings; labels where asked."""
-    market = listing.market
-    closed = listing.payouts is not None
-    bid, ask = best_prices(listing, 0)
-    body: Json = {
-        "id": str(listing.number),
-        "question": market.question,
-        "conditionId": market.condition,
-        "slug": market.slug,
-        "resolutionSource": "",
-        "endDate": iso(market.end_ns),
-        "startDate": iso(listing.opened_ns),
-        "outcomes": _text(list(market.outcomes)),
-        "outcomePrices": _text([format_micro(current_price(listing, side)) for side in (0, 1)]),
-        "active": True,
-        "closed": closed,
-        "createdAt": iso(listing.opened_ns),
-        "updatedAt": iso(listing.changed_ns),
-        "archived": False,
-        "restricted": True,
-        "questionID": market.condition,
-        "enableOrderBook": not closed,
-        "orderPriceMinTickSize": number(market.tick),
-        "orderMinSize": number(market.size_min),
-        "endDateIso": iso(market.end_ns)[:10],
-        "startDateIso": iso(listing.opened_ns)[:10],
-        "clobTokenIds": _text(list(market.tokens)) if market.protocol == "v1" else None,
-        "makerBaseFee": 1000,
-        "takerBaseFee": 1000,
-        "acceptingOrders": market.accepting_orders and not closed,
-        "acceptingOrdersTimestamp": iso(listing.opened_ns),
-        "negRisk": market.neg_risk,
-        "negRiskOther": False,
-        "secondsDelay": 0,
-        "spread": number((MICRO if ask is None else ask) - (bid or 0)),
-        "lastTradePrice": number(last_price(listing, 0) or 0),
-        "bestBid": number(bid or 0),
-        "bestAsk": number(MICRO if ask is None else ask),
-        "umaResolutionStatuses": "[]",
-        "feesEnabled": market.fee_rate > 0,
-        "version": market.protocol,
-    }
-    if market.protocol == "v2":
-        body["positionIds"] = list(market.tokens)
-    if market.category:
-        body["category"] = market.category
-    if with_tags:
-        body["tags"] = [_tag(slug) for slug in market.tags]
-    if market.event and not market.neg_risk:
-        body["events"] = [{"id": str(listing.number), "slug": market.event, "closed": closed}]
-    if market.neg_risk:
-        body["negRiskMarketID"] = market.event
-    if market.fee_rate:
-        body["feeSchedule"] = fee_schedule(market)
-    return body
-
-
-def _tag(slug: str) -> Json:
-    return {"id": str(crc32(slug.encode())), "label": slug.replace("-", " ").title(), "slug": slug}
-
-
-def fee_schedule(market: Market) -> Json:
-    return {
-        "exponent": market.fee_exponent,
-        "rate": number(market.fee_rate),
-        "takerOnly": True,
-        "rebateRate": number(200_000),
-    }
 
 
 def new_market_frame(listing: Listing, ts_ns: int) -> Json:
@@ -375,7 +321,3 @@ def ledger_entry(venue: Venue, trade: Trade) -> Json:
             for leg in trade.legs
         ],
     }
-
-
-def _text(values: list[str]) -> str:
-    return encode(values).decode().replace('","', '", "')

@@ -4,31 +4,28 @@ import base64
 import binascii
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
-from services.paper_venue.http import (
-    answer,
-    decode,
-    parameter,
-    shell_of,
-)
-from services.paper_venue.state import Listing, Refused, listing_of
+from services.paper_venue.http import answer, shell_of
+from services.paper_venue.state import Listing, Refused, Venue, listing_of
 from services.paper_venue.wire import (
     Json,
-    best_prices,
     book_body,
     market_info,
     market_long,
+    market_short,
     number,
     token_outcome,
 )
 from shared.domain.ids import TokenId
-from shared.domain.units import MICRO, NS_PER_S, format_micro
+from shared.domain.units import NS_PER_S
 
 routes = web.RouteTableDef()
 FIRST_CURSOR: Final = "MA=="
 END_CURSOR: Final = "LTE="
 PAGE: Final = 500
+IDS_MAX: Final = 500  # of one read of many tokens
 
 
 @routes.get("/ok")
@@ -48,74 +45,39 @@ async def get_version(request: web.Request) -> web.Response:
 
 @routes.get("/book")
 async def get_book(request: web.Request) -> web.Response:
-    listing, outcome = _token(request)
+    listing, outcome = token_of(request)
     return answer(book_body(listing, outcome))
 
 
 @routes.post("/books")
 async def post_books(request: web.Request) -> web.Response:
+    """Answer the books of the ids that have one; the others are missing."""
     venue = shell_of(request).venue
-    wanted = decode(await request.read(), list[dict[str, Any]], "Invalid payload")
     books = []
-    for item in wanted:
+    for item in await wanted_of(request):
         token = str(item.get("token_id", ""))
-        condition = venue.by_token.get(TokenId(token))
-        if condition is not None and venue.listings[condition].payouts is None:
-            listing = venue.listings[condition]
+        listing = open_listing(venue, token)
+        if listing is not None:
             books.append(book_body(listing, token_outcome(listing, token)))
     return answer(books)
 
 
-@routes.get("/price")
-async def get_price(request: web.Request) -> web.Response:
-    """Answer as production: BUY is the best bid, SELL the best ask."""
-    listing, outcome = _token(request)
-    bid, ask = best_prices(listing, outcome)
-    price = bid if parameter(request, "side").upper() == "BUY" else ask
-    if price is None:
-        raise Refused("No orderbook exists for the requested token id", 404)
-    return answer({"price": format_micro(price)})
-
-
-@routes.get("/midpoint")
-async def get_midpoint(request: web.Request) -> web.Response:
-    bid, ask = _both_sides(request)
-    return answer({"mid": format_micro((bid + ask) // 2)})
-
-
-@routes.get("/spread")
-async def get_spread(request: web.Request) -> web.Response:
-    bid, ask = _both_sides(request)
-    return answer({"spread": format_micro(ask - bid)})
-
-
 @routes.get("/tick-size")
 async def get_tick_size(request: web.Request) -> web.Response:
-    listing, _ = _token(request)
+    listing, _ = token_of(request)
     return answer({"minimum_tick_size": number(listing.market.tick)})
 
 
 @routes.get("/neg-risk")
 async def get_neg_risk(request: web.Request) -> web.Response:
-    listing, _ = _token(request)
+    listing, _ = token_of(request)
     return answer({"neg_risk": listing.market.neg_risk})
 
 
 @routes.get("/fee-rate")
 async def get_fee_rate(request: web.Request) -> web.Response:
-    listing, _ = _token(request)
+    listing, _ = token_of(request)
     return answer({"base_fee": 1000 if listing.market.fee_rate else 0})
-
-
-@routes.get("/last-trade-price")
-async def get_last_trade_price(request: web.Request) -> web.Response:
-    listing, outcome = _token(request)
-    if listing.last_price is None:
-        return answer({"price": "0.5", "side": ""})
-    price = listing.last_price if outcome == 0 else MICRO - listing.last_price
-    same = outcome == 0
-    side = listing.last_side if same else ("SELL" if listing.last_side == "BUY" else "BUY")
-    return answer({"price": format_micro(price), "side": side})
 
 
 @routes.get("/clob-markets/{condition}")
@@ -144,23 +106,64 @@ async def get_market(request: web.Request) -> web.Response:
     return answer(market_long(_listing(request)))
 
 
+@routes.get("/markets/live-activity/{condition}")
+async def get_live_activity(request: web.Request) -> web.Response:
+    """Answer as production has for a year: nothing is there."""
+    raise Refused("market not found", 404)
+
+
+@routes.get("/simplified-markets")
+async def get_simplified_markets(request: web.Request) -> web.Response:
+    listings = shell_of(request).venue.listings.values()
+    return answer(page_of(request, [market_short(listing) for listing in listings]))
+
+
+@routes.get("/sampling-markets")
+async def get_sampling_markets(request: web.Request) -> web.Response:
+    return answer(page_of(request, [market_long(listing) for listing in _rewarded(request)]))
+
+
+@routes.get("/sampling-simplified-markets")
+async def get_sampling_simplified_markets(request: web.Request) -> web.Response:
+    return answer(page_of(request, [market_short(listing) for listing in _rewarded(request)]))
+
+
 def clob_markets_page(request: web.Request) -> web.Response:
     """Answer ``/markets?next_cursor=``: the CLOB's list, which shares its path with Gamma's."""
     listings = list(shell_of(request).venue.listings.values())
     return answer(page_of(request, [market_long(listing) for listing in listings]))
 
 
-def _token(request: web.Request) -> tuple[Listing, int]:
-    token = parameter(request, "token_id")
+def token_of(request: web.Request) -> tuple[Listing, int]:
+    token = request.query.get("token_id", "")
+    if not token.isdecimal():
+        raise Refused("Invalid token id")
     listing = listing_of(shell_of(request).venue, token)
     return listing, token_outcome(listing, token)
 
 
-def _both_sides(request: web.Request) -> tuple[int, int]:
-    bid, ask = best_prices(*_token(request))
-    if bid is None or ask is None:
-        raise Refused("No orderbook exists for the requested token id", 404)
-    return bid, ask
+def open_listing(venue: Venue, token: str) -> Listing | None:
+    """Return the market of a token where it has a book."""
+    condition = venue.by_token.get(TokenId(token))
+    listing = venue.listings[condition] if condition is not None else None
+    return None if listing is None or listing.payouts is not None else listing
+
+
+async def wanted_of(request: web.Request) -> list[dict[str, Any]]:
+    """Return the items of a read of many tokens."""
+    try:
+        wanted = msgspec.json.decode(await request.read(), type=list[dict[str, Any]])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refused("Invalid payload") from None
+    if len(wanted) > IDS_MAX:
+        raise Refused("Payload exceeds the limit")
+    return wanted
+
+
+def _rewarded(request: web.Request) -> list[Listing]:
+    """Return the markets whose resting orders can score: here, all that take orders."""
+    listings = shell_of(request).venue.listings.values()
+    return [listing for listing in listings if listing.market.accepting_orders]
 
 
 def _listing(request: web.Request) -> Listing:

@@ -164,6 +164,7 @@ class Rules:
         self._count = 0
         self._armed: dict[int, Armed] = {}
         self._waiting: list[tuple[int, int]] = []  # heap of (from when, id)
+        self._ending: list[tuple[int, int]] = []  # heap of (until when, id)
         self._live: dict[Kind, list[Armed]] = {}
         self._over: deque[int] = deque()
         self._standing: Counter[Kind] = Counter()
@@ -205,14 +206,18 @@ class Rules:
         self._armed[armed.id] = armed
         self._standing[rule.kind] += 1
         heapq.heappush(self._waiting, (from_ns, armed.id))
+        if armed.until_ns is not None:
+            heapq.heappush(self._ending, (armed.until_ns, armed.id))
         return armed.id
 
     def remove(self, rule_id: int | None = None) -> int:
         """Forget one rule or all of them; returns how many."""
         if rule_id is None:
             gone = len(self._armed)
-            for kept in (self._armed, self._waiting, self._live, self._over, self._standing):
+            for kept in (self._armed, self._live, self._standing):
                 kept.clear()
+            for queue in (self._waiting, self._ending, self._over):
+                queue.clear()
             return gone
         armed = self._armed.pop(rule_id, None)
         if armed is None:
@@ -246,16 +251,19 @@ class Rules:
 
     def live(self, kind: Kind, now_ns: int) -> list[Armed]:
         """Return the rules of a kind in force now, oldest first."""
+        self.advance(now_ns)
+        return list(self._live.get(kind, ()))
+
+    def advance(self, now_ns: int) -> None:
+        """Put in force what begins, and end what ends."""
         while self._waiting and self._waiting[0][0] <= now_ns:
             armed = self._armed.get(heapq.heappop(self._waiting)[1])
             if armed is not None and not armed.over:
                 self._live.setdefault(armed.rule.kind, []).append(armed)
-        if kind not in self._live:
-            return []
-        for armed in list(self._live[kind]):
-            if armed.until_ns is not None and armed.until_ns <= now_ns:
+        while self._ending and self._ending[0][0] <= now_ns:
+            armed = self._armed.get(heapq.heappop(self._ending)[1])
+            if armed is not None:
                 self.finish(armed)
-        return list(self._live.get(kind, ()))
 
     def fire(self, kind: Kind, place: Place, now_ns: int, frame: int | None = None) -> Armed | None:
         """Give the rules of a kind this chance; returns the first that takes it.

@@ -8,19 +8,34 @@ from typing import Any
 
 from aiohttp import web
 
-from services.paper_venue import account, admin, admin_faults, data_api, rest
+from services.paper_venue import (
+    access,
+    account,
+    account_reads,
+    admin,
+    admin_clob,
+    admin_faults,
+    data_api,
+    gamma,
+    prices,
+    rest,
+    rpc,
+)
+from services.paper_venue.cdn import CACHE, Cache, cached
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
 from services.paper_venue.page import page_response, wants_page
 from services.paper_venue.page import routes as page_routes
+from services.paper_venue.relayer import get_deployed
 from services.paper_venue.replay import drive
 from services.paper_venue.rest_faults import ANSWERS, LastAnswers, faulty
 from services.paper_venue.scenario import load_scenario
 from services.paper_venue.shell import Shell
 from services.paper_venue.sockets import hear_market, hear_stream, hear_user, serve_socket
 from services.paper_venue.tape import Tape
+from services.paper_venue.throttle import limited
 
 
 async def market_socket(request: web.Request) -> web.WebSocketResponse:
@@ -64,15 +79,27 @@ async def stream_socket(request: web.Request) -> web.StreamResponse:
 
 def application(shell: Shell) -> web.Application:
     """Return the whole venue as an application around a shell."""
-    middlewares = [guard, admin.only_from_here, faulty]
+    middlewares = [guard, admin.only_from_here, faulty, limited, cached]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_MAX)
     app[SHELL], app[ANSWERS] = shell, LastAnswers()
+    app[CACHE] = Cache()
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
+    app.router.add_get("/deployed", get_deployed)
     app.router.add_get("/rtds", stream_socket)
     app.add_routes(page_routes)
     app.router.add_get("/", stream_socket)
-    for table in (data_api.routes, rest.routes, account.routes, admin.routes, admin_faults.routes):
+    for table in (
+        data_api.routes,
+        gamma.routes,
+        rest.routes,
+        account.routes,
+        admin.routes,
+        admin_faults.routes,
+        rpc.routes,
+    ):
+        app.add_routes(table)
+    for table in (prices.routes, access.routes, account_reads.routes, admin_clob.routes):
         app.add_routes(table)
     return app
 

@@ -8,16 +8,17 @@ from typing import Literal
 
 import msgspec
 
+from services.paper_venue import chain
 from services.paper_venue.ledger import Move, Party, match_moves
 from services.paper_venue.state import (
     ANONYMOUS,
     FEES,
     Leg,
     Listing,
-    Order,
     Row,
     RowKind,
     RowsShown,
+    Subject,
     Timer,
     TimerKind,
     Trade,
@@ -106,6 +107,7 @@ def record_trade(
     for wallet in {taker.wallet, *(leg.wallet for leg in legs)} - {ANONYMOUS}:
         venue.trades_of.setdefault(wallet, []).append(trade.id)
     listing.traded = True
+    listing.volume += notional
     listing.last_price = price if taker.outcome == 0 else Price(MICRO - price)
     listing.last_side = taker.side if taker.outcome == 0 else _opposite(taker.side)
     venue.touched[market.condition] = None
@@ -117,8 +119,9 @@ def record_trade(
 
 def _schedule_settlement(venue: Venue, trade: Trade, stamp: Stamp) -> None:
     config, now_ns = venue.config, stamp.now_ns
-    mined_ns = now_ns + (0 if stamp.immediate else config.mined_delay_ms * NS_PER_MS)
+    mined_ns = now_ns if stamp.immediate else chain.mined_ns(config, now_ns)
     confirmed_ns = now_ns + (0 if stamp.immediate else config.confirmed_delay_ms * NS_PER_MS)
+    confirmed_ns = max(confirmed_ns, mined_ns)
     trouble = venue.trouble(trade)
     if trouble is not None:
         add_timer(venue, mined_ns, "retrying", trade)
@@ -126,38 +129,36 @@ def _schedule_settlement(venue: Venue, trade: Trade, stamp: Stamp) -> None:
             add_timer(venue, confirmed_ns, "failed", trade)
             return
         stamp = msgspec.structs.replace(stamp, now_ns=now_ns + trouble.retry_ns)
-        mined_ns, confirmed_ns = mined_ns + trouble.retry_ns, confirmed_ns + trouble.retry_ns
+        mined_ns = chain.block_after(config, mined_ns + trouble.retry_ns)
+        confirmed_ns = max(confirmed_ns + trouble.retry_ns, mined_ns)
     add_timer(venue, mined_ns, "mined", trade)
     add_timer(venue, confirmed_ns, "confirmed", trade)
-    rows = trade.rows = _trade_rows(venue, trade, stamp, mined_ns // NS_PER_S)
+    rows = trade.rows = _trade_rows(venue, trade, stamp, mined_ns)
     shown_ns = stamp.now_ns + (0 if stamp.immediate else config.rtds_delay_ms * NS_PER_MS)
     add_timer(venue, shown_ns, "rows", rows)
 
 
-def _trade_rows(venue: Venue, trade: Trade, stamp: Stamp, block_s: int) -> tuple[Row, ...]:
-    parties = [(trade.taker, trade.token, trade.outcome, trade.side, trade.price, trade.size)]
-    parties.extend(
-        (leg.wallet, leg.token, leg.outcome, leg.side, leg.price, leg.size) for leg in trade.legs
-    )
+def _trade_rows(venue: Venue, trade: Trade, stamp: Stamp, mined_ns: int) -> tuple[Row, ...]:
     rows = []
-    for place, (wallet, token, outcome, side, price, size) in enumerate(parties):
-        if wallet == ANONYMOUS and not venue.config.anonymous_rows:
+    for fill in chain.fills_of(trade):
+        if fill.wallet == ANONYMOUS and not venue.config.anonymous_rows:
             continue
+        seq = next_number(venue)
         row = Row(
-            seq=next_number(venue),
-            wallet=wallet,
+            seq=seq,
+            wallet=fill.wallet,
             kind="TRADE",
             condition=trade.condition,
-            size=size,
-            usd=cost_up(price, size) if side == "BUY" else proceeds_down(price, size),
+            size=fill.size,
+            usd=fill.usd,
             tx=trade.tx,
-            block_s=block_s,
-            seen_ns=_seen_ns(venue, stamp),
-            token=token,
-            outcome=outcome,
-            side=side,
-            price=price,
-            taker=place == 0,
+            block_s=mined_ns // NS_PER_S,
+            seen_ns=max(mined_ns, seen_ns(venue, stamp, seq)),
+            token=fill.token,
+            outcome=fill.outcome,
+            side=fill.side,
+            price=fill.price,
+            taker=fill.taker,
         )
         store_row(venue, row)
         rows.append(row)
@@ -191,8 +192,9 @@ def record_activity(
     moves.append(Move(wallet, Usd(-usd if kind == "SPLIT" else usd)))
     venue.ledger.match(tuple(moves))
     venue.ledger.settle(tuple(moves), stamp.now_ns)
+    seq = next_number(venue)
     row = Row(
-        seq=next_number(venue),
+        seq=seq,
         wallet=wallet,
         kind=kind,
         condition=condition,
@@ -200,7 +202,7 @@ def record_activity(
         usd=usd,
         tx=stamp.tx,
         block_s=stamp.now_ns // NS_PER_S,
-        seen_ns=_seen_ns(venue, stamp),
+        seen_ns=seen_ns(venue, stamp, seq),
     )
     store_row(venue, row)
     return row
@@ -235,9 +237,7 @@ def _order_of(row: Row) -> tuple[int, int]:
     return row.block_s, row.seq
 
 
-def add_timer(
-    venue: Venue, due_ns: int, kind: TimerKind, subject: Trade | Order | Listing | tuple[Row, ...]
-) -> None:
+def add_timer(venue: Venue, due_ns: int, kind: TimerKind, subject: Subject) -> None:
     timer: Timer = (due_ns, next_number(venue), kind, subject)
     heapq.heappush(venue.timers, timer)
 
@@ -246,6 +246,7 @@ def advance_trade(venue: Venue, trade: Trade, kind: TimerKind, now_ns: int) -> N
     """Take one step of a trade's settlement; a failed one takes the fill back."""
     if kind == "mined":
         venue.ledger.settle(trade.moves, now_ns)
+        chain.seal(venue, trade, now_ns)
         _to(venue, trade, "MINED", now_ns)
     elif kind == "confirmed":
         _to(venue, trade, "CONFIRMED", now_ns)
@@ -280,10 +281,16 @@ def _moves(
     return tuple(moves)
 
 
-def _seen_ns(venue: Venue, stamp: Stamp) -> int:
+def seen_ns(venue: Venue, stamp: Stamp, seq: int) -> int:
+    """Return from when the Data API shows a row; rows of one moment need not come together."""
     if stamp.immediate:
         return stamp.now_ns
-    return stamp.now_ns + venue.config.data_api_delay_ms * NS_PER_MS
+    config = venue.config
+    late_ms = 0
+    if config.index_jitter_ms:
+        drawn = int.from_bytes(_digest(venue, "index", seq, size=4), "big")
+        late_ms = drawn % (config.index_jitter_ms + 1)
+    return stamp.now_ns + (config.data_api_delay_ms + late_ms) * NS_PER_MS
 
 
 def _trade_id(venue: Venue, number: int) -> str:

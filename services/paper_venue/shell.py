@@ -7,6 +7,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from services.paper_venue.chain_feed import Feed
+from services.paper_venue.chain_node import Node
+from services.paper_venue.clob import Clob
 from services.paper_venue.core import advance, drain, next_due_ns
 from services.paper_venue.fates import trouble
 from services.paper_venue.rules import Rules
@@ -41,6 +44,8 @@ class Shell:
         self.hub = Hub(venue, self.rules, now_ns)
         self.hub.delivery.wake = self._set_alarm
         venue.trouble = partial(trouble, self.rules)
+        self.clob = Clob(venue.config)
+        self.chain = Feed(Node(venue))
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -68,12 +73,18 @@ class Shell:
 
     def credentials(self, address: Wallet, nonce: int) -> Credentials:
         """Return the API keys of an address and remember whose they are."""
-        credentials = credentials_for(self.venue.config.seed, address, nonce)
+        root = self.clob.root_of(address, nonce)
+        credentials = credentials_for(self.venue.config.seed, address, root)
         self.keys[credentials.key] = (address, credentials)
+        self.clob.note_keys(credentials.key, address, nonce)
         return credentials
 
     def keys_of(self, address: Wallet) -> set[str]:
         return {key for key, (owner, _) in self.keys.items() if owner == address}
+
+    def keys_for(self, wallet: Wallet) -> list[str]:
+        """Return the API keys of whoever signs for a wallet."""
+        return sorted(self.keys_of(self.venue.owner_of.get(wallet, wallet)))
 
     def wallets_of(self, address: Wallet) -> set[Wallet]:
         """Return the wallets an EOA signs for, itself included."""
@@ -87,11 +98,18 @@ class Shell:
     def _tell(self, now_ns: int) -> None:
         advance(self.venue, now_ns)  # what became due at this very moment: no delay is no wait
         self.hub.delivery.tend(now_ns)
-        self.hub.publish(drain(self.venue, now_ns), now_ns)
+        events = drain(self.venue, now_ns)
+        self.clob.inbox.note(self.venue, events, self.keys_for)
+        self.hub.publish(events, now_ns)
+        self.chain.publish(now_ns)
         self._set_alarm(now_ns)
 
     def _set_alarm(self, now_ns: int) -> None:
-        due = [next_due_ns(self.venue), self.hub.delivery.next_due_ns()]
+        due = [
+            next_due_ns(self.venue),
+            self.hub.delivery.next_due_ns(),
+            self.chain.next_due_ns(now_ns),
+        ]
         due_ns = min((each for each in due if each is not None), default=None)
         if due_ns is None:
             return

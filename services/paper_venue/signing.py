@@ -16,13 +16,13 @@ import msgspec
 from coincurve import PublicKey
 from eth_utils.crypto import keccak
 
+from services.paper_venue.exchanges import EXCHANGE_V2 as EXCHANGE_V2
+from services.paper_venue.exchanges import EXCHANGE_V2_NEG_RISK as EXCHANGE_V2_NEG_RISK
+from services.paper_venue.exchanges import EXCHANGE_V3 as EXCHANGE_V3
 from shared.domain.ids import OrderHash, Wallet
 from shared.domain.market import Market
 
 CHAIN_ID: Final = 137
-EXCHANGE_V2: Final = "0xE111180000d2663C0091e4f400237545B87B996B"
-EXCHANGE_V2_NEG_RISK: Final = "0xe2222d279d744050d28e00520010520000310F59"
-EXCHANGE_V3: Final = "0xe3333700cA9d93003F00f0F71f8515005F6c00Aa"
 DEPOSIT_WALLET: Final = 3  # the signature type of ERC-7739 deposit wallets
 
 _ORDER_TYPE: Final = (

@@ -170,12 +170,13 @@ class Hub:
         wanted = {kind for peer in self.delivery.peers.values() for kind in peer.stream_kinds}
         if not wanted:
             return
+        config = self._venue.config
         for row in event.rows:
             payload = stream_payload(self._venue, row)
             for kind in STREAM_KINDS:
                 if kind in wanted and (kind == "trades" or row.taker):
-                    text = _text(stream_frame(payload, kind, now_ns))
-                    peers = self._peers(partial(_hears, kind))
+                    text = _text(stream_frame(payload, kind, now_ns, bare=config.rtds_bare))
+                    peers = self._peers(partial(_hears, kind, now_ns, config.rtds_idle_s))
                     self.delivery.tell(peers, text, (row.token or "",), (row.wallet,))
 
     def _book(self, moved: BookMoved) -> None:
@@ -335,6 +336,7 @@ async def _read(
         if message.type is not WSMsgType.TEXT:
             continue
         if message.data.strip() == "PING":
+            peer.pinged = True
             peer.send("PONG")
             continue
         reply = _heard(message.data, hear)
@@ -372,8 +374,8 @@ def _as_it_was(listing: Listing, past: deque[Past], as_of_ns: int) -> Listing:
     return msgspec.structs.replace(listing, book=book, changed_ns=since_ns)
 
 
-def _hears(kind: str, peer: Peer) -> bool:
-    return kind in peer.stream_kinds
+def _hears(kind: str, now_ns: int, idle_s: int, peer: Peer) -> bool:
+    return kind in peer.stream_kinds and peer.is_awake(now_ns, idle_s)
 
 
 def _alone(listing: Listing, outcome: int) -> list[Json]:

@@ -15,7 +15,7 @@ from shared.domain.units import Price, Shares, Usd
 
 OrderType = Literal["GTC", "GTD", "FOK", "FAK"]
 TradeStatus = Literal["MATCHED", "MINED", "CONFIRMED", "RETRYING", "FAILED"]
-RowKind = Literal["TRADE", "SPLIT", "MERGE", "REDEEM"]
+RowKind = Literal["TRADE", "SPLIT", "MERGE", "REDEEM", "CONVERSION"]
 Outcome = Literal[0, 1]
 OrderChange = Literal["PLACEMENT", "UPDATE", "CANCELLATION"]
 
@@ -119,6 +119,15 @@ class Trade(msgspec.Struct, kw_only=True):
     updated_ns: int = 0
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A trade in its block: where its transaction and its logs begin."""
+
+    block: int
+    tx_index: int
+    log_index: int
+    trade: Trade
+
+
 class Trouble(msgspec.Struct, frozen=True):
     """How a settlement goes wrong: it is retried so long and then succeeds, or it fails."""
 
@@ -175,8 +184,26 @@ class MarketResolved(msgspec.Struct, frozen=True):
 MarketEvent = BookMoved | Traded | TickChanged | MarketOpened | MarketResolved
 Event = MarketEvent | OrderMoved | TradeMoved | RowsShown
 TimerKind = Literal[
-    "mined", "confirmed", "retrying", "failed", "rows", "expire", "release", "withdraw", "reopen"
+    "mined",
+    "confirmed",
+    "retrying",
+    "failed",
+    "rows",
+    "expire",
+    "release",
+    "withdraw",
+    "reopen",
+    "start",
+    "heartbeat",
 ]
+
+
+class Levels(msgspec.Struct, frozen=True):
+    """A book of outcome 0 as it was published; it stood until the next one."""
+
+    ns: int
+    bids: dict[int, int]
+    asks: dict[int, int]
 
 
 class Listing(msgspec.Struct, kw_only=True):
@@ -194,9 +221,23 @@ class Listing(msgspec.Struct, kw_only=True):
     last_price: Price | None = None  # of outcome 0
     last_side: Side = "BUY"  # the taker's, on outcome 0
     payouts: tuple[int, int] | None = None  # micro-dollars a share
+    seconds_delay: int = 0  # how long marketable orders wait
+    clear_on_start: bool = False  # resting orders are wiped when the game begins
+    history: deque[Levels] = msgspec.field(default_factory=deque)  # as published, oldest first
+    volume: int = 0  # micro-dollars that takers traded, failed settlements included
+    resolved_ns: int = 0  # when the payouts became known
 
 
-Timer = tuple[int, int, TimerKind, Trade | Order | Listing | tuple[Row, ...]]
+class Heart(msgspec.Struct, kw_only=True):
+    """An API key's dead man's switch."""
+
+    key: str
+    expected: str  # the id its next heartbeat has to name
+    beat_ns: int
+
+
+Subject = Trade | Order | Listing | Heart | tuple[Row, ...]
+Timer = tuple[int, int, TimerKind, Subject]
 
 
 class Venue(msgspec.Struct, kw_only=True):
@@ -211,7 +252,11 @@ class Venue(msgspec.Struct, kw_only=True):
     trades_of: dict[Wallet, list[str]] = msgspec.field(default_factory=dict)
     rows: list[Row] = msgspec.field(default_factory=list)
     rows_of: dict[Wallet, list[Row]] = msgspec.field(default_factory=dict)
+    sealed: list[Sealed] = msgspec.field(default_factory=list)  # what is on the chain, in order
     ledger: Ledger = msgspec.field(default_factory=Ledger)
+    hearts: dict[str, Heart] = msgspec.field(default_factory=dict)  # by API key
+    unseen: dict[tuple[Wallet, TokenId | None], int] = msgspec.field(default_factory=dict)
+    allowances: dict[tuple[Wallet, str], int] = msgspec.field(default_factory=dict)  # by spender
     owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
     names: dict[Wallet, str] = msgspec.field(default_factory=dict)  # shown in public rows
     timers: list[Timer] = msgspec.field(default_factory=list)

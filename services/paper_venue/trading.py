@@ -1,10 +1,18 @@
 """Orders: admission in the venue's words, execution against the book, cancellation."""
 
+from contextlib import suppress
 from itertools import groupby
 from typing import Final
 
 import msgspec
 
+from services.paper_venue.admission import (
+    Uncovered,
+    check_funds,
+    check_terms,
+    level_of,
+    plan,
+)
 from services.paper_venue.matching import Slice
 from services.paper_venue.settlement import Stamp, Taker, add_timer, new_tx, record_trade
 from services.paper_venue.state import (
@@ -20,7 +28,7 @@ from services.paper_venue.state import (
     Venue,
 )
 from shared.domain.ids import OrderHash, TxHash, Wallet
-from shared.domain.market import CENT, MARKETABLE_BUY_MIN, fee_up, price_is_on_grid
+from shared.domain.market import MARKETABLE_BUY_MIN, price_is_on_grid
 from shared.domain.units import (
     MICRO,
     NS_PER_MS,
@@ -37,6 +45,8 @@ FAK_KILLED: Final = (
     "no orders found to match with FAK order. "
     "FAK orders are partially filled or killed if no match is found."
 )
+UNCOVERED: Final = "CANCELED_NOT_ENOUGH_BALANCE"
+INVALID: Final = "INVALID"  # cancelled by the venue itself
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +63,7 @@ def post_order(venue: Venue, order: Order, offered: Usd, now_ns: int) -> Placed:
     Kills are refusals too, but of an order on record: posting it again is a duplicate.
     """
     listing = venue.listings[order.condition]
-    _check_terms(venue, listing, order, offered, now_ns)
+    check_terms(venue, listing, order, offered, now_ns)
     slices = plan(listing, order)
     if slices and order.side == "BUY" and offered < MARKETABLE_BUY_MIN:
         least = format_micro(MARKETABLE_BUY_MIN)
@@ -63,31 +73,37 @@ def post_order(venue: Venue, order: Order, offered: Usd, now_ns: int) -> Placed:
         )
     if slices and order.post_only:
         raise Refused("invalid post-only order: order crosses book")
-    _check_funds(venue, listing, order, slices)
+    check_funds(venue, listing, order, slices)
     venue.orders[order.id] = order
     venue.by_owner.setdefault(order.owner, []).append(order.id)
-    if slices and listing.market.taker_delay and venue.config.taker_delay_ms:
+    delay_ns = _delay_ns(venue, listing)
+    if slices and delay_ns:
         order.status = "DELAYED"
         _reserve(venue, order, 1)
         _tell(venue, order, "PLACEMENT", now_ns)
-        add_timer(venue, now_ns + venue.config.taker_delay_ms * NS_PER_MS, "release", order)
+        add_timer(venue, now_ns + delay_ns, "release", order)
         return Placed(order=order.id, status="delayed")
     return _execute(venue, listing, order, now_ns)
 
 
 def release_order(venue: Venue, order: Order, now_ns: int) -> None:
-    """End an order's matching delay: it meets the book as it is now, funds checked again."""
+    """End an order's matching delay: it meets the book as it is now, market and funds rechecked."""
     if order.status != "DELAYED":
         return
     _reserve(venue, order, -1)
     order.status = "LIVE"
     listing = venue.listings[order.condition]
+    ended = _ended(listing, order)
+    if ended:
+        _close(venue, order, ended, now_ns)
+        return
     try:
-        _check_funds(venue, listing, order, plan(listing, order))
-        _execute(venue, listing, order, now_ns)
-    except Refused as refusal:
-        if order.status == "LIVE":
-            _close(venue, order, f"CANCELED_{refusal.text}", now_ns)
+        check_funds(venue, listing, order, plan(listing, order))
+    except Uncovered:
+        _close(venue, order, UNCOVERED, now_ns)
+        return
+    with suppress(Refused):  # a kill: it has told its end
+        _execute(venue, listing, order, now_ns, waited=True)
 
 
 def cancel_orders(
@@ -129,7 +145,7 @@ def cancel_uncovered(venue: Venue, wallet: Wallet, now_ns: int) -> None:
         else:
             short = venue.ledger.free_tokens(wallet, order.token) < 0
         if short:
-            close_resting(venue, order, "CANCELED_NOT_ENOUGH_BALANCE", now_ns)
+            close_resting(venue, order, UNCOVERED, now_ns)
 
 
 def match_crossed(venue: Venue, listing: Listing, now_ns: int) -> None:
@@ -200,74 +216,24 @@ def take(
     return trades
 
 
-def plan(listing: Listing, order: Order) -> list[Slice]:
-    """Return what the order would take from the book now."""
-    return listing.book.plan(takes_bids=not order.is_bid, limit=level_of(order), size=order.left)
+def _delay_ns(venue: Venue, listing: Listing) -> int:
+    """Return how long a marketable order of this market waits (protocol.md 2.7)."""
+    if listing.seconds_delay:
+        return listing.seconds_delay * NS_PER_S
+    return venue.config.taker_delay_ms * NS_PER_MS if listing.market.taker_delay else 0
 
 
-def level_of(order: Order) -> int:
-    """Return the order's price in the market's one book."""
-    return order.price if order.outcome == 0 else MICRO - order.price
+def _ended(listing: Listing, order: Order) -> str:
+    """Return the status of an order whose market changed while it waited; "" where it may go on."""
+    if listing.payouts is not None:
+        return "CANCELED_MARKET_RESOLVED"
+    on_grid = price_is_on_grid(order.price, listing.market.tick)
+    return "" if listing.market.accepting_orders and on_grid else INVALID
 
 
-def _check_terms(venue: Venue, listing: Listing, order: Order, offered: Usd, now_ns: int) -> None:
-    market = listing.market
-    if order.id in venue.orders:
-        raise Refused(f"order {order.id} is invalid. Duplicated.")
-    if not market.accepting_orders:
-        raise Refused("the market is not yet ready to process new orders")
-    if not price_is_on_grid(order.price, market.tick):
-        price, tick = format_micro(order.price), format_micro(market.tick)
-        raise Refused(
-            f"order {order.id} is invalid. Price ({price}) breaks minimum tick size rule: {tick}"
-        )
-    if order.size < market.size_min:
-        size, least = format_micro(order.size), format_micro(market.size_min)
-        raise Refused(f"order {order.id} is invalid. Size ({size}) lower than the minimum: {least}")
-    takes = order.kind in ("FAK", "FOK")
-    if takes and order.post_only:
-        raise Refused("Invalid order payload")
-    if takes and order.side == "BUY" and offered % CENT:
-        raise Refused(
-            "invalid amounts, the market buy orders maker amount supports a max accuracy of "
-            "2 decimals, taker amount a max of 5 decimals"
-        )
-    if order.kind == "GTD":
-        ahead_s = order.expiration_s - now_ns // NS_PER_S
-        if ahead_s < venue.config.gtd_ahead_min_s:
-            raise Refused("invalid expiration")
-    elif order.expiration_s:
-        raise Refused("invalid expiration")
-
-
-def _check_funds(venue: Venue, listing: Listing, order: Order, slices: list[Slice]) -> None:
-    ledger = venue.ledger
-    if order.side == "SELL":
-        free: int = ledger.free_tokens(order.wallet, order.token)
-        needed: int = order.left
-    else:
-        free, needed = ledger.free_cash(order.wallet), _buying_power(listing, order, slices)
-    if free < needed:
-        raise Refused(
-            "not enough balance / allowance: the balance is not enough -> "
-            f"balance: {max(free, 0)}, order amount: {needed}"
-        )
-
-
-def _buying_power(listing: Listing, order: Order, slices: list[Slice]) -> Usd:
-    """Return the dollars a buy can need: what it takes now with fees, and what then rests."""
-    needed, left = 0, order.left
-    for level, group in groupby(slices, key=lambda piece: piece.price):
-        price = level if order.outcome == 0 else Price(MICRO - level)
-        pieces = list(group)
-        size = Shares(sum(piece.size for piece in pieces))
-        needed += sum(cost_up(price, piece.size) for piece in pieces)
-        needed += fee_up(listing.market, price, size)
-        left = Shares(left - size)
-    return Usd(needed + cost_up(order.price, left))
-
-
-def _execute(venue: Venue, listing: Listing, order: Order, now_ns: int) -> Placed:
+def _execute(
+    venue: Venue, listing: Listing, order: Order, now_ns: int, *, waited: bool = False
+) -> Placed:
     slices = plan(listing, order)
     filled = sum(piece.size for piece in slices)
     if order.kind == "FOK" and filled < order.left:
@@ -289,14 +255,15 @@ def _execute(venue: Venue, listing: Listing, order: Order, now_ns: int) -> Place
         trades = take(venue, listing, taker, slices, Stamp(now_ns, new_tx(venue)))
         order.matched = Shares(order.matched + filled)
         order.trades.extend(trade.id for trade in trades)
-    _settle_remainder(venue, listing, order, now_ns, matched=bool(trades))
+    _settle_remainder(venue, listing, order, now_ns, waited=waited)
     status = "matched" if trades else "live"
     return Placed(order=order.id, status=status, trades=tuple(trades))
 
 
 def _settle_remainder(
-    venue: Venue, listing: Listing, order: Order, now_ns: int, *, matched: bool
+    venue: Venue, listing: Listing, order: Order, now_ns: int, *, waited: bool
 ) -> None:
+    """End or rest what did not trade; an order that waited was told as placed before."""
     if not order.left:
         order.status = "MATCHED"
         _tell(venue, order, "UPDATE", now_ns)
@@ -307,9 +274,13 @@ def _settle_remainder(
         listing.book.rest(order, level_of(order))
         _reserve(venue, order, 1)
         venue.touched[order.condition] = None
-        _tell(venue, order, "PLACEMENT", now_ns)
-        if matched:
+        if not waited:
+            _tell(venue, order, "PLACEMENT", now_ns)
+        if order.matched:
             _tell(venue, order, "UPDATE", now_ns)
+        elif waited:
+            unmatched = msgspec.structs.replace(order, status="UNMATCHED", trades=[])
+            venue.events.append(OrderMoved(unmatched, "UPDATE", now_ns))
         if order.expiration_s:
             leaves_s = order.expiration_s - venue.config.gtd_removed_early_s
             add_timer(venue, leaves_s * NS_PER_S, "expire", order)

@@ -14,6 +14,9 @@ from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, format_micro
 Json = dict[str, Any]
 encode = msgspec.json.Encoder().encode
 LEGACY_FEE: Final = 1000  # the base fee production reports and does not charge
+REWARD_SIZE_MIN: Final = 50 * MICRO  # what a resting order needs to score: micro-shares,
+REWARD_SPREAD_MAX: Final = 45_000  # micro-dollars from the mid,
+REWARD_AGE_S: Final = 30  # seconds since it was placed
 
 
 def number(micro: int) -> msgspec.Raw:
@@ -158,7 +161,11 @@ def market_info(listing: Listing) -> Json:
     """Return ``/clob-markets/{id}``: the compact terms (protocol.md 1.4)."""
     market = listing.market
     info: Json = {
-        "r": {"mi": 50, "ma": number(4_500_000), "moas": 30},
+        "r": {
+            "mi": number(REWARD_SIZE_MIN),
+            "ma": number(100 * REWARD_SPREAD_MAX),
+            "moas": REWARD_AGE_S,
+        },
         "t": [
             {"t": token, "o": name}
             for token, name in zip(market.tokens, market.outcomes, strict=True)
@@ -174,6 +181,8 @@ def market_info(listing: Listing) -> Json:
     }
     if market.neg_risk:
         info["nr"] = True
+    if listing.clear_on_start:
+        info["cbos"] = True
     if market.fee_rate:
         info["fd"] = {"r": number(market.fee_rate), "e": market.fee_exponent, "to": True}
     info["v"] = market.protocol
@@ -196,22 +205,51 @@ def market_long(listing: Listing) -> Json:
             }
         )
     return {
-        "condition_id": market.condition,
-        "question": market.question,
-        "market_slug": market.slug,
+        "enable_order_book": payouts is None,
         "active": True,
         "closed": payouts is not None,
         "archived": False,
         "accepting_orders": market.accepting_orders,
-        "enable_order_book": payouts is None,
+        "accepting_order_timestamp": iso(listing.opened_ns),
         "minimum_order_size": number(market.size_min),
         "minimum_tick_size": number(market.tick),
+        "condition_id": market.condition,
+        "question_id": market.condition,
+        "question": market.question,
+        "description": "",
+        "market_slug": market.slug,
         "end_date_iso": iso(market.end_ns) if market.end_ns else None,
-        "seconds_delay": 0,
+        "game_start_time": None,
+        "seconds_delay": listing.seconds_delay,
+        "fpmm": "",
         "maker_base_fee": LEGACY_FEE,
         "taker_base_fee": LEGACY_FEE,
+        "notifications_enabled": True,
         "neg_risk": market.neg_risk,
+        "neg_risk_market_id": market.event if market.neg_risk else "",
+        "neg_risk_request_id": "",
+        "icon": "",
+        "image": "",
+        "rewards": rewards(),
+        "is_50_50_outcome": payouts is not None and payouts[0] == payouts[1],
         "tokens": tokens,
+        "tags": list(market.tags),
+    }
+
+
+def market_short(listing: Listing) -> Json:
+    """Return a line of ``/simplified-markets``."""
+    long = market_long(listing)
+    kept = ("condition_id", "rewards", "tokens", "active", "closed", "archived", "accepting_orders")
+    return {key: long[key] for key in kept}
+
+
+def rewards() -> Json:
+    """Return the terms of liquidity rewards, the same for every market; nobody pays any."""
+    return {
+        "rates": None,
+        "min_size": number(REWARD_SIZE_MIN),
+        "max_spread": number(100 * REWARD_SPREAD_MAX),
     }
 
 

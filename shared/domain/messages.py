@@ -32,7 +32,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class LeaderFilled(Message, frozen=True, kw_only=True, tag="leader_filled"):
-    """A leader's execution, seen on the activity stream or read from the Data API."""
+    """A leader's execution, from the activity stream, the Data API or the chain: who was first."""
 
     leader: Wallet
     condition: ConditionId
@@ -80,12 +80,18 @@ class ActivityRead(Message, frozen=True, kw_only=True, tag="activity_read"):
 
 
 class FeedChanged(Message, frozen=True, kw_only=True, tag="feed_changed"):
-    """A feed connected, went silent, left a gap, or was resynced."""
+    """A feed connected, was lost, fell silent, may have left a gap, or a gap was filled.
+
+    One trouble is told in steps: silent or lost, connected again, gap, resynced.
+    """
 
     feed: str
     state: Literal["connected", "lost", "silent", "gap", "resynced"]
     detail: str = ""
-    duration_ms: int = 0
+    duration_ms: int = 0  # of what ended: of the silence until it was noticed, of the loss, the gap
+    from_ns: int = 0  # gap, resynced: nothing before this can be missing
+    rows: int = 0  # resynced: how many rows only the second source had
+    leader: Wallet | None = None  # where it concerns one alone
 
 
 class MarketResolved(Message, frozen=True, kw_only=True, tag="market_resolved"):

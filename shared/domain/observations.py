@@ -15,7 +15,7 @@ from shared.domain.units import Price, Shares, Usd
 Action = Literal["TRADE", "SPLIT", "MERGE", "REDEEM", "CONVERSION"]
 Settlement = Literal["MATCHED", "MINED", "CONFIRMED", "RETRYING", "FAILED"]
 OrderStatus = Literal["LIVE", "DELAYED", "MATCHED", "CANCELED"]
-Source = Literal["stream", "rest"]
+Source = Literal["stream", "rest", "chain"]
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@
     ├── Unavailable      425, 5xx, restricted modes, and answers that say "maybe"
     ├── Rejected         a definitive no, with a code
     ├── NotFound         404: the venue does not know the thing
+    ├── Outdated         an answer from before: of a cache, or of an index that went back
     └── WireError        something arrived that we cannot read
 
 After a submit only ``definitive`` errors say that the order does not stand; after any other
@@ -126,6 +127,14 @@ class NotFound(VenueError):  # noqa: N818 - named for the answer
     def __init__(self, endpoint: str, text: str) -> None:
         self.text = excerpt(text)
         super().__init__(endpoint, f"not found: {self.text}")
+
+
+class Outdated(VenueError):  # noqa: N818 - named for the answer
+    """The answer is older than the question: what is not in it may exist all the same."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(endpoint, reason)
+        self.reason = reason
 
 
 class WireError(VenueError):

@@ -1,7 +1,7 @@
 """What anybody may ask the venue: time, books, markets, and what wallets did and hold."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -11,16 +11,28 @@ from shared.domain.market import Market
 from shared.domain.observations import Activity, PositionReport
 from shared.domain.units import NS_PER_S, Usd
 from shared.polymarket import parse, scalars, wire
-from shared.polymarket.errors import Garbage, NotFound, VenueError, WireError
-from shared.polymarket.transport import Call, Http
+from shared.polymarket.errors import Garbage, NotFound, Outdated, VenueError, WireError
+from shared.polymarket.freshness import STATUS, index_lag_ns
+from shared.polymarket.transport import Answer, Call, Http
 from shared.polymarket.urls import PRODUCTION, VenueUrls
 
 BOOKS_MAX: Final = 100  # tokens in one request for books
 CONDITIONS_MAX: Final = 20  # in one question to the Data API (protocol.md 6.1)
 PAGES_MAX: Final = 2_000  # of one listing; more is an error, never a silent end
+ASKED_MAX: Final = 3  # times in a row, for an answer that is not from a cache
+ACTIVITY: Final = "/v2/activity"
+POSITIONS: Final = "/v2/positions"
 _JSON: Final = {"Content-Type": "application/json"}
 # CLOSED is left out: it lists what is no longer held. Together these are every holding.
 _HELD: Final = ("OPEN", "REDEEMABLE", "REDEEMABLE_LOST", "MERGEABLE")
+
+
+class ActivityPage(NamedTuple):
+    """Some of what a wallet did, oldest first."""
+
+    rows: list[Activity | Garbage]
+    is_old: bool  # from a cache however often it was asked for: rows may be missing
+    is_last: bool
 
 
 class PublicVenue:
@@ -31,7 +43,8 @@ class PublicVenue:
     ) -> None:
         self._http = http
         self._now_ns = now_ns
-        self._urls = urls
+        self.urls = urls
+        self.old_answers = 0  # of the Data API that came from a cache, since the start
 
     async def time(self) -> int:
         """Return the venue's time in ns; it tells whole seconds."""
@@ -83,7 +96,7 @@ class PublicVenue:
 
     async def activity(
         self, wallet: Wallet, *, start_s: int, end_s: int | None = None, limit: int = 500
-    ) -> AsyncIterator[list[Activity | Garbage]]:
+    ) -> AsyncGenerator[ActivityPage, None]:
         """Give what a wallet did since ``start_s`` (block time), oldest first, page by page.
 
         A row that cannot be read is given as Garbage in its place. A listing that does not
@@ -92,28 +105,34 @@ class PublicVenue:
         window = {"start": str(start_s)} | ({} if end_s is None else {"end": str(end_s)})
         params = {"user": wallet, "limit": str(limit), "sort_direction": "ASC", **window}
         last_ns = 0
-        async for rows in self._pages("/v2/activity", params):
+        async for rows, is_old, is_last in self._pages(ACTIVITY, params):
             page = [self._activity_row(row, wallet) for row in rows]
             told = [row for row in page if row is not None]
             times = [row.venue_ns for row in told if isinstance(row, Activity)]
             if times and min(times) < last_ns:
-                raise WireError("a page goes back in time", where="/v2/activity", seen=min(times))
+                raise WireError("a page goes back in time", where=ACTIVITY, seen=min(times))
             last_ns = max(times, default=last_ns)
-            yield told
+            yield ActivityPage(told, is_old, is_last)
+
+    async def index_lag_ns(self) -> int:
+        """Return how far what the Data API shows is behind the chain, by its own word alone."""
+        return index_lag_ns(await self._data(STATUS))
 
     async def positions(self, wallet: Wallet) -> list[PositionReport]:
         """Return everything a wallet holds, down to the last micro-share the venue shows."""
         held: dict[TokenId, PositionReport] = {}
         for status in _HELD:
             params = {"user": wallet, "status": status, "filter_amount": "0", "limit": "500"}
-            async for rows in self._pages("/v2/positions", params):
+            async for rows, is_old, _ in self._pages(POSITIONS, params):
+                if is_old:
+                    raise Outdated(POSITIONS, "from a cache")
                 for row in rows:
-                    told = wire.decode(row, wire.PositionRow, where="/v2/positions")
+                    told = wire.decode(row, wire.PositionRow, where=POSITIONS)
                     report = parse.position(told)
                     if report is None:
                         continue
                     if report.wallet != wallet:
-                        raise WireError("another wallet", where="/v2/positions", seen=report.wallet)
+                        raise WireError("another wallet", where=POSITIONS, seen=report.wallet)
                     held[report.token] = report
         return list(held.values())
 
@@ -154,30 +173,30 @@ class PublicVenue:
 
     def _activity_row(self, row: msgspec.Raw, wallet: Wallet) -> Activity | Garbage | None:
         try:
-            told = wire.decode(row, wire.ActivityRow, where="/v2/activity")
+            told = wire.decode(row, wire.ActivityRow, where=ACTIVITY)
             activity = parse.activity(told, now_ns=self._now_ns())
         except WireError as e:
             return Garbage.of(e)
         if activity and activity.wallet != wallet:
-            other = WireError("another wallet", where="/v2/activity", seen=activity.wallet)
+            other = WireError("another wallet", where=ACTIVITY, seen=activity.wallet)
             return Garbage.of(other)
         return activity
 
     async def _pages(
         self, path: str, params: Mapping[str, str]
-    ) -> AsyncIterator[list[msgspec.Raw]]:
-        """Give the pages of a Data API listing, each read past the CDN's cache."""
+    ) -> AsyncIterator[tuple[list[msgspec.Raw], bool, bool]]:
+        """Give the pages of a Data API listing: rows, are they old, are they the last."""
         cursor: dict[str, str] = {}
         seen: set[str] = set()
         previous: list[bytes] = []
         for _ in range(PAGES_MAX):
-            body = await self._data(path, **params, **cursor)
-            page = wire.decode(body, wire.DataPage, where=path)
+            answer = await self._fetch(path, {**params, **cursor})
+            page = wire.decode(answer.body, wire.DataPage, where=path)
             rows = [bytes(row) for row in page.data or ()]
             if rows == previous and len(set(rows)) > 1:
                 raise WireError("the same page again", where=path, seen=rows[0])
-            yield page.data or []
             following = page.pagination.next_cursor
+            yield page.data or [], answer.is_old, not following
             if page.pagination.has_more != bool(following):
                 raise WireError("has_more and next_cursor disagree", where=path, seen=following)
             if not following:
@@ -189,17 +208,27 @@ class PublicVenue:
         raise WireError(f"more than {PAGES_MAX} pages", where=path, seen=params.get("user", ""))
 
     async def _data(self, path: str, **params: str) -> bytes:
-        """Ask the Data API, past the CDN's cache."""
-        fresh = {"_": str(self._now_ns())}
-        return await self._http.send(
-            Call(endpoint=path, url=self._urls.data + path, params={**params, **fresh})
-        )
+        return (await self._fetch(path, params)).body
+
+    async def _fetch(self, path: str, params: Mapping[str, str]) -> Answer:
+        """Ask the Data API past the CDN's cache, and again where a cache answers all the same."""
+        asked = 0
+        while True:
+            asked += 1
+            fresh = {"_": str(self._now_ns() + asked - 1)}
+            url = self.urls.data + path
+            answer = await self._http.fetch(
+                Call(endpoint=path, url=url, params={**params, **fresh})
+            )
+            self.old_answers += answer.is_old
+            if not answer.is_old or asked == ASKED_MAX:
+                return answer
 
     async def _gamma_market(self, condition: ConditionId) -> wire.GammaMarket | None:
         body = await self._http.send(
             Call(
                 endpoint="/markets/keyset",
-                url=f"{self._urls.gamma}/markets/keyset",
+                url=f"{self.urls.gamma}/markets/keyset",
                 params={"condition_ids": condition, "include_tag": "true"},
             )
         )
@@ -219,7 +248,7 @@ class PublicVenue:
         return await self._http.send(
             Call(
                 endpoint=endpoint or path,
-                url=self._urls.clob + path,
+                url=self.urls.clob + path,
                 method=method,
                 params=params or {},
                 headers=_JSON if body else {},

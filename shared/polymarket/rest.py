@@ -148,7 +148,7 @@ class Venue(PublicVenue):
         return await self._http.send(
             Call(
                 endpoint=endpoint or (path if method == "GET" else f"{method} {path}"),
-                url=self._urls.clob + path,
+                url=self.urls.clob + path,
                 method=method,
                 params=params or {},
                 headers={**signed, **_JSON} if body else signed,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -31,7 +31,7 @@ class FrameProtocol(Protocol[E]):
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """The driver's limits; the venue wants a PING every 10 s, on RTDS every 5 s."""
 
-    ping_s: float = 10.0
+    ping_s: float = 10.0  # 0: none, where the other side does not speak it
     poll_s: float = 1.0  # how often time alone may demand something
     silence_s_max: float = 60.0  # without data for longer, the socket is closed and reopened
     open_s_max: float = 10.0
@@ -41,9 +41,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     backoff_cap_s: float = 30.0
     frames_max: int = 1_024  # read ahead of us; beyond it the venue has to wait
     frame_bytes_max: int = 16 * 2**20
-
-
-ACTIVITY_PACE: Final = Pace(ping_s=5.0, silence_s_max=15.0)  # somebody trades every second
 
 
 def _nothing(*_: object) -> None:
@@ -159,7 +156,7 @@ class _Link(Generic[E]):
 
     async def _ping(self, socket: ClientConnection) -> str:
         with suppress(ConnectionClosed):
-            while True:
+            while self.pace.ping_s:
                 await asyncio.sleep(self.pace.ping_s)
                 await socket.send("PING")
         return await _never()

@@ -24,7 +24,13 @@ import msgspec
 from shared.domain.ids import Wallet
 from shared.domain.units import DUST, MICRO, Bps, Usd
 from shared.runtime.presets import PRESETS, with_preset
-from shared.runtime.secrets import NATS_PASSWORD, REDIS_PASSWORD, read_private_key, read_secret
+from shared.runtime.secrets import (
+    CHAIN_KEY,
+    NATS_PASSWORD,
+    REDIS_PASSWORD,
+    read_private_key,
+    read_secret,
+)
 from shared.runtime.secrets import Secret as Secret
 from shared.runtime.secrets import SecretError as SecretError
 from shared.runtime.sections import ConfigError as ConfigError
@@ -36,6 +42,7 @@ from shared.runtime.trading import LeaderConfig as LeaderConfig
 from shared.runtime.trading import RiskConfig as RiskConfig
 from shared.runtime.trading import TierConfig as TierConfig
 
+_KEY_PLACE: Final = "{key}"
 _VENUE_HOST: Final = "polymarket.com"
 COLLECTOR: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"  # unless the file names one
 ADDRESSES: Final = {  # each in place of the file's
@@ -85,6 +92,8 @@ class VenueConfig(Section, frozen=True):
     market_ws_url: str = ""
     user_ws_url: str = ""
     activity_ws_url: str = ""
+    chain_rpc_url: str = ""
+    chain_ws_url: str = ""
     deadline_s: Deadline = 3
 
     def __post_init__(self) -> None:
@@ -96,6 +105,13 @@ class VenueConfig(Section, frozen=True):
                 msgspec.structs.force_setattr(self, name, address)
             schemes = ("ws", "wss") if name.endswith("_ws_url") else ("http", "https")
             _check_url(name, getattr(self, name), schemes)
+        if self.chain_rpc_url:
+            _check_url("chain_rpc_url", self.chain_rpc_url, ("http", "https"))
+        if self.chain_ws_url:
+            _check_url("chain_ws_url", self.chain_ws_url, ("ws", "wss"))
+            if not self.chain_rpc_url:
+                problem = "needs chain_rpc_url: a stream only says when to read"
+                raise FieldError("chain_ws_url", self.chain_ws_url, problem)
 
 
 class TelemetryConfig(Section, frozen=True):
@@ -111,15 +127,27 @@ class TelemetryConfig(Section, frozen=True):
 
 class IngesterConfig(Section, frozen=True):
     poll_interval_ms: Annotated[int, Range(100, 3_600_000)] = 5_000
+    poll_fast_ms: Annotated[int, Range(100, 3_600_000)] = 1_000
+    poll_idle_ms: Annotated[int, Range(100, 3_600_000)] = 60_000
+    activity_reads_per_10s: Annotated[int, Range(10, 200)] = 150
+    status_every_s: Seconds = 5
     poll_overlap_s: Seconds = 60
     leader_snapshot_s: Seconds = 120
     backfill_s: Annotated[int, Range(0, 31_536_000)] = 0
     activity_silence_s: Seconds = 15
+    activity_grace_ms: Ms = 6_000
+    index_lag_ms: Ms = 10_000
+    activity_renew_s: Annotated[int, Range(0, 86_400)] = 600
+    activity_sockets: Annotated[int, Range(1, 2)] = 1
     book_silence_s: Seconds = 30
     book_flush_ms: Ms = 50
     volatility_horizons_s: tuple[Annotated[int, Range(1, 3_600)], ...] = (10, 60, 300)
     market_refresh_s: Seconds = 300
     refresh_deadline_ms: Ms = 1_500
+    chain_poll_ms: Annotated[int, Range(100, 3_600_000)] = 2_000
+    chain_confirmations: Annotated[int, Range(0, 1_000)] = 2
+    chain_blocks_max: Annotated[int, Range(1, 10_000)] = 10_000
+    chain_silence_s: Seconds = 30
 
 
 class AggregatorConfig(Section, frozen=True):
@@ -230,6 +258,22 @@ def nats_password(environ: Mapping[str, str]) -> Secret | None:
 def redis_password(environ: Mapping[str, str]) -> Secret | None:
     """Return the store's password; None means a server without authentication."""
     return read_secret(environ, REDIS_PASSWORD)
+
+
+def chain_urls(config: Config, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the node's HTTP and WebSocket addresses with its key in the place of ``{key}``.
+
+    Whoever is given them keeps them to himself. Raises SecretError where a key is missing.
+    """
+    urls = config.venue.chain_rpc_url, config.venue.chain_ws_url
+    if not any(_KEY_PLACE in url for url in urls):
+        return urls
+    key = read_secret(environ, CHAIN_KEY)
+    if key is None:
+        raise SecretError(
+            CHAIN_KEY, f"venue.chain_rpc_url has {_KEY_PLACE}: set it, or {CHAIN_KEY}_FILE"
+        )
+    return urls[0].replace(_KEY_PLACE, key.reveal()), urls[1].replace(_KEY_PLACE, key.reveal())
 
 
 def _unwritten(key: str, written: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Final, NoReturn, final
 
 NATS_PASSWORD: Final = "DRIFTLESS_NATS_PASSWORD"
 REDIS_PASSWORD: Final = "DRIFTLESS_REDIS_PASSWORD"
+CHAIN_KEY: Final = "DRIFTLESS_CHAIN_KEY"  # of the node, where its address holds one
 PRIVATE_KEY: Final = "DRIFTLESS_PRIVATE_KEY"
 
 _KEY: Final = re.compile(r"(0x)?[0-9a-fA-F]{64}")

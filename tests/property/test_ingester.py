@@ -1,6 +1,8 @@
-"""Whatever the stream drops, repeats or reorders, each thing a leader did is said exactly once."""
+"""Whoever shows it, first or again, whole or in part: what a leader did is said exactly once."""
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -8,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingester import core
-from services.ingester.core import Baseline, Policy, RestRows, State, StreamRow
+from services.ingester.core import Baseline, ChainRows, Policy, RestRows, State, StreamRow
 from shared.domain.ids import Wallet
-from shared.domain.messages import ActivityRead, Fact, LeaderActed, LeaderFilled
+from shared.domain.messages import ActivityRead, Fact, FeedChanged, LeaderActed, LeaderFilled
 from shared.domain.observations import Activity
 from shared.domain.units import MICRO, NS_PER_S, Price, Shares
 from shared.runtime.runner import encode_state
@@ -39,6 +41,14 @@ class Live(msgspec.Struct):
         self.said += facts
         return facts
 
+    def restart(self) -> None:
+        """Come back with what the ledger holds, which is all that was known."""
+        folded = State()
+        for fact in self.said:
+            core.evolve(folded, fact)
+        assert encode_state(folded) == encode_state(self.state)
+        self.state = folded
+
 
 class Transaction(msgspec.Struct, frozen=True):
     """What one leader did in one block; equal variants are identical rows."""
@@ -51,8 +61,8 @@ class Transaction(msgspec.Struct, frozen=True):
 
 class Step(msgspec.Struct, frozen=True):
     after_s: int
-    source: Literal["stream", "rest"]
-    pick: int  # which row or leader
+    source: Literal["stream", "rest", "chain", "restart"]
+    pick: int  # which row or leader, or where the blocks begin
     apart_s: int  # the stream's stamp may differ from the block's
 
 
@@ -67,7 +77,7 @@ steps = st.lists(
     st.builds(
         Step,
         after_s=st.integers(0, 90),
-        source=st.sampled_from(("stream", "stream", "rest")),
+        source=st.sampled_from(("stream", "stream", "stream", "rest", "chain", "chain", "restart")),
         pick=st.integers(0, 1_000),
         apart_s=st.integers(-5, 5),
     ),
@@ -143,18 +153,47 @@ def stream(live: Live, world: list[Transaction], step: Step, now_s: int) -> list
     return live.hear(StreamRow(row=stamped, seen_ns=now_s * NS_PER_S), now_s)
 
 
-def run(world: list[Transaction], told: list[Step]) -> tuple[Live, set[tuple[Wallet, str, int]]]:
-    """Run to a last complete read; return the core and what it had to say."""
+def mined(
+    live: Live, world: list[Transaction], from_s: int, now_s: int, *, turned: int = 0
+) -> list[Fact]:
+    """Show whole transactions since a time, newest or oldest first, their logs turned about."""
+    rows: list[Activity] = []
+    for number, transaction in enumerate(world):
+        if from_s <= T0_S + transaction.at_s <= now_s:
+            logs = [row for row in rows_of(number, transaction) if row.action == "TRADE"]
+            at = turned % max(1, len(logs))
+            rows += logs[at:] + logs[:at]
+    rows.sort(key=lambda row: row.venue_ns, reverse=turned % 2 == 1)
+    return live.hear(ChainRows(rows=tuple(rows), blocks=(1, 2), seen_ns=now_s * NS_PER_S), now_s)
+
+
+def take(live: Live, world: list[Transaction], step: Step, now_s: int) -> None:
+    match step.source:
+        case "rest":
+            read(live, world, LEADERS[step.pick % 2], now_s)
+        case "chain":
+            from_s = T0_S + step.pick * END_S // 1_000
+            mined(live, world, from_s, now_s, turned=step.apart_s)
+        case "restart":
+            live.restart()
+        case _:
+            stream(live, world, step, now_s)
+
+
+def run(
+    world: list[Transaction], told: list[Step], last: str = "rest"
+) -> tuple[Live, set[tuple[Wallet, str, int]]]:
+    """Run until one source has shown everything; return the core and what it had to say."""
     live, now_s = Live(), T0_S + HISTORY_S
     inside = begin(live, world)
     for step in told:
         now_s = min(now_s + step.after_s, T0_S + END_S)
-        if step.source == "rest":
-            read(live, world, LEADERS[step.pick % 2], now_s)
-        else:
-            stream(live, world, step, now_s)
-    for leader in LEADERS:
-        read(live, world, leader, T0_S + END_S)
+        take(live, world, step, now_s)
+    if last == "chain":
+        mined(live, world, T0_S, T0_S + END_S)
+    else:
+        for leader in LEADERS:
+            read(live, world, leader, T0_S + END_S)
     happened = Counter(
         (row.wallet, core.row_key(row))
         for number, transaction in enumerate(world)
@@ -182,6 +221,26 @@ def test_each_row_and_ordinal_is_said_exactly_once(
     assert set(said) == due
     assert set(said.values()) <= {1}
     assert len({fact.id for fact in live.said}) == len(live.said)
+    assert not any(isinstance(fact, FeedChanged) for fact in live.said), "they contradict nothing"
+
+
+@law
+@given(worlds, steps)
+def test_the_chain_alone_completes_the_fills(world: list[Transaction], told: list[Step]) -> None:
+    live, due = run(world, told, last="chain")
+    trades = {
+        core.row_key(row)
+        for number, transaction in enumerate(world)
+        for row in rows_of(number, transaction)
+        if row.action == "TRADE"
+    }
+    said = [
+        (fact.leader, fact.row, fact.ordinal)
+        for fact in live.said
+        if isinstance(fact, LeaderFilled)
+    ]
+    assert len(said) == len(set(said))
+    assert set(said) == {each for each in due if each[1] in trades}
 
 
 @law
@@ -205,3 +264,144 @@ def test_cursors_only_advance_and_reading_again_says_nothing(
         assert [f.through_s for f in reads] == sorted({f.through_s for f in reads})
         assert [f.kept_s for f in reads] == sorted(f.kept_s for f in reads)
         assert read(live, world, leader, T0_S + END_S) == []
+
+
+# --- sources that cut the same fills differently ------------------------------------------------
+
+Cut = tuple[int, ...]  # the sizes of the rows that one transaction's buys are shown in
+FULL_SIZE = 12
+
+
+def cut(total: int, at: Sequence[int]) -> Cut:
+    """Return the parts of a total, cut at these places."""
+    edges = sorted({0, total, *(place % total for place in at)})
+    return tuple(end - start for start, end in pairwise(edges))
+
+
+cuts = st.lists(st.integers(1, FULL_SIZE - 1), max_size=3).map(lambda at: cut(FULL_SIZE, at))
+
+
+class Show(msgspec.Struct, frozen=True):
+    source: Literal["stream", "rest", "chain", "restart"]
+    pick: int  # which of the stream's rows
+    missing: int  # rows that the index does not have yet
+
+
+shows = st.lists(
+    st.builds(
+        Show,
+        source=st.sampled_from(("stream", "stream", "rest", "chain", "restart")),
+        pick=st.integers(0, 5),
+        missing=st.integers(0, 3),
+    ),
+    max_size=12,
+)
+
+
+def show(live: Live, source: str, sizes: Cut, *, through_s: int = T0_S) -> list[Fact]:
+    rows = tuple(a_trade(size=Shares(size * MICRO)) for size in sizes)
+    seen_ns = T0_S * NS_PER_S
+    match source:
+        case "rest":
+            read = RestRows(leader=LEADER, rows=rows, through_s=through_s, seen_ns=seen_ns)
+            return live.hear(read, T0_S)
+        case "chain":
+            return live.hear(ChainRows(rows=rows, blocks=(1, 1), seen_ns=seen_ns), T0_S)
+        case _:
+            return [
+                fact
+                for row in rows
+                for fact in live.hear(StreamRow(row=row, seen_ns=seen_ns), T0_S)
+            ]
+
+
+def begin_at(live: Live) -> None:
+    start_s = T0_S - 600
+    live.hear(
+        Baseline(
+            leader=LEADER,
+            holdings=(),
+            rows=(),
+            from_s=start_s,
+            through_s=start_s,
+            seen_ns=start_s * NS_PER_S,
+        ),
+        start_s,
+    )
+
+
+def said_size(live: Live) -> int:
+    return sum(f.size for f in live.said if isinstance(f, LeaderFilled)) // MICRO
+
+
+@law
+@given(st.fixed_dictionaries({"stream": cuts, "rest": cuts, "chain": cuts}), shows)
+def test_fills_cut_otherwise_are_never_counted_twice(
+    shapes: dict[str, Cut], told: list[Show]
+) -> None:
+    """The sum never exceeds the truth; it is reached once the first source that spoke has spoken,
+    or is told as a gap.
+    """
+    live = Live()
+    begin_at(live)
+    for each in told:
+        if each.source == "restart":
+            live.restart()
+            continue
+        sizes = shapes[each.source]
+        if each.source == "stream":
+            sizes = (sizes[each.pick % len(sizes)],)
+        elif each.source == "rest":
+            sizes = sizes[: max(1, len(sizes) - each.missing)]
+        show(live, each.source, sizes)
+        assert said_size(live) <= FULL_SIZE
+    for source in ("chain", "rest"):
+        show(live, source, shapes[source], through_s=T0_S + 1)
+    assert said_size(live) <= FULL_SIZE
+    gaps = [fact for fact in live.said if isinstance(fact, FeedChanged)]
+    assert said_size(live) == FULL_SIZE or gaps, "what is missing is told"
+    before = len(live.said)
+    for source in ("chain", "rest"):
+        show(live, source, shapes[source], through_s=T0_S + 1)
+    assert len(live.said) == before, "and told once"
+    live.restart()
+
+
+@law
+@given(st.fixed_dictionaries({"rest": cuts, "chain": cuts}), st.lists(st.booleans(), min_size=1))
+def test_the_first_complete_read_says_all(shapes: dict[str, Cut], told: list[bool]) -> None:
+    live = Live()
+    begin_at(live)
+    for by_chain in told:
+        source = "chain" if by_chain else "rest"
+        show(live, source, shapes[source], through_s=T0_S + 1)
+        assert said_size(live) == FULL_SIZE
+    assert not any(isinstance(fact, FeedChanged) for fact in live.said)
+    for size in (*shapes["rest"], 5, FULL_SIZE):
+        assert show(live, "stream", (size,)) == [], "the stream adds nothing to what was counted"
+
+
+@law
+@given(st.fixed_dictionaries({"stream": cuts, "rest": cuts, "chain": cuts}), shows)
+def test_a_read_that_was_interrupted_is_decided_to_its_end(
+    shapes: dict[str, Cut], told: list[Show]
+) -> None:
+    """Whatever part of its facts was recorded, the same read again gives exactly the others."""
+    live = Live()
+    begin_at(live)
+    for each in told:
+        if each.source == "stream":
+            show(live, "stream", (shapes["stream"][each.pick % len(shapes["stream"])],))
+    for source in ("chain", "rest"):
+        rows = tuple(a_trade(size=Shares(size * MICRO)) for size in shapes[source] * 2)
+        seen_ns = T0_S * NS_PER_S
+        message: object = ChainRows(rows=rows, blocks=(1, 1), seen_ns=seen_ns)
+        if source == "rest":
+            message = RestRows(leader=LEADER, rows=rows, through_s=T0_S + 1, seen_ns=seen_ns)
+        facts = core.decide(POLICY, live.state, message, seen_ns)
+        for count in range(len(facts) + 1):
+            state = msgspec.json.decode(encode_state(live.state), type=State)
+            for fact in facts[:count]:
+                core.evolve(state, fact)
+            assert core.decide(POLICY, state, message, seen_ns) == facts[count:]
+        live.hear(message, T0_S)

@@ -1,8 +1,8 @@
 """A ledger once written is readable for ever: recorded facts decode to what they said.
 
 Each file is a version of the vocabulary, kept as it is. A field added later, with its default,
-changes what is encoded: record the new form beside the others, as the next version. Only what the
-newest version recorded is encoded to the same bytes; every older one still says what it said.
+changes what is encoded: record the new form of that kind in the next version. Only the newest
+form of a kind is encoded to the same bytes; every older one still says what it said.
 """
 
 import json
@@ -25,9 +25,9 @@ from shared.domain.messages import (
 
 VERSIONS = {
     name: (Path(__file__).parent / f"{name}.jsonl").read_bytes().splitlines()
-    for name in ("v1", "v2")
+    for name in ("v1", "v2", "v3")
 }
-OLD, NEWEST = VERSIONS["v1"], VERSIONS["v2"]
+OLD = VERSIONS["v1"]
 KINDS = sorted(kind.__struct_config__.tag for kind in get_args(Fact))
 EACH = [(name, line) for name, lines in VERSIONS.items() for line in lines]
 
@@ -36,6 +36,9 @@ def kind_in(line: bytes) -> str:
     kind = json.loads(line)["facts"][0]["kind"]
     assert isinstance(kind, str)
     return kind
+
+
+NEWEST = list({kind_in(line): line for lines in VERSIONS.values() for line in lines}.values())
 
 
 def recorded(of: str, lines: list[bytes] = NEWEST) -> bytes:
@@ -76,9 +79,10 @@ def defaulted(struct: msgspec.Struct, path: str) -> Iterator[str]:
                 yield from defaulted(each, f"{path}.{field.name}")
 
 
-def test_every_kind_of_fact_is_recorded_once() -> None:
+def test_every_kind_of_fact_is_recorded_once_a_version() -> None:
     assert sorted(map(kind_in, NEWEST)) == KINDS
-    assert len(set(map(kind_in, OLD))) == len(OLD)
+    for lines in VERSIONS.values():
+        assert len(set(map(kind_in, lines))) == len(lines)
 
 
 @pytest.mark.parametrize("line", NEWEST, ids=kind_in)
@@ -105,7 +109,7 @@ def test_a_recorded_batch_still_says_what_it_said(version: str, line: bytes) -> 
     assert says(json.loads(encode_batch(batch)), json.loads(line)), version
 
 
-@pytest.mark.parametrize("lines", VERSIONS.values(), ids=list(VERSIONS))
+@pytest.mark.parametrize("lines", [VERSIONS["v1"], VERSIONS["v2"]], ids=["v1", "v2"])
 def test_a_recorded_fill_says_what_it_said(lines: list[bytes]) -> None:
     (fact,) = decode_batch(recorded("leader_filled", lines)).facts
     assert isinstance(fact, LeaderFilled)

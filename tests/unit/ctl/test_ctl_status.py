@@ -113,6 +113,23 @@ async def test_the_only_ingester_is_shown_however_old() -> None:
     assert "heard 60 min 0 s ago" in page_of(screen(await read(MemoryLedger(), store), Names()))
 
 
+async def test_a_feed_that_is_degraded_says_why() -> None:
+    store = MemoryStore()
+    feeds = (
+        FeedView(name="data-api", state="silent", heard_ns=NOW_NS, detail="throttled: p50 1.9 s"),
+        FeedView(
+            name="polls", state="connected", heard_ns=NOW_NS - 60 * NS_PER_S, detail="9 in 60 s"
+        ),
+    )
+    store.views[feed_key("a")] = encode(FeedsView(as_of_ns=NOW_NS, feeds=feeds))
+    found = await read(MemoryLedger(), store)
+    page = page_of(screen(found, Names()))
+    assert "data-api silent (throttled: p50 1.9 s)" in page
+    assert "polls connected, heard" in page
+    told = msgspec.json.decode(json_text(picture_json(found, Names())))
+    assert [feed["detail"] for feed in told["feeds"]] == ["throttled: p50 1.9 s", "9 in 60 s"]
+
+
 def test_leaders_and_holdings_stand_side_by_side() -> None:
     risk = picture().risk
     other = msgspec.structs.replace(

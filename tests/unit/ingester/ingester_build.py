@@ -11,19 +11,24 @@ from typing import Any, cast
 import httpx
 from nats.aio.client import Client
 
+from services.ingester.activity import ActivityHub
 from services.ingester.books import BookKeeper, Outlets
 from services.ingester.core import Policy, State, decide, evolve
 from services.ingester.leaders import Observatory, Rereads
+from services.ingester.letters import DeadLetters
+from services.ingester.polling import Poller, data_api_limits
 from services.ingester.resolutions import Pace, Resolutions
-from services.ingester.shell import ActivityHub, DeadLetters, Shell, World
+from services.ingester.shell import Shell
+from services.ingester.world import World
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import Running, running
 from shared.domain.ids import Wallet, partition_of
 from shared.domain.messages import MarketResolved
 from shared.domain.units import Usd
 from shared.domain.views import LeaderView, decode, leader_key
+from shared.polymarket.pacing import Pacer
 from shared.polymarket.public import PublicVenue
-from shared.polymarket.transport import Http, open_http
+from shared.polymarket.transport import Http
 from shared.polymarket.urls import VenueUrls
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.config import IngesterConfig
@@ -81,6 +86,7 @@ class System:
         settings: IngesterConfig,
         pace: Pace,
         client: Client | None,
+        pacer: Pacer,
     ) -> None:
         self.clock, self.settings, self._client = clock, settings, client
         bus = client or NOBODY
@@ -88,12 +94,16 @@ class System:
         urls = VenueUrls.local(venue.url)
         public = PublicVenue(http, now_ns=clock.now_ns, urls=urls)
         self.dead = DeadLetters(self.ledger)
+        self.shells: list[Shell] = []  # of the lanes, one after the other
         self.hub = ActivityHub([LEADER], clock, self.dead, settings=settings, url=urls.activity_ws)
         self.resolutions = Resolutions(public, clock, self.dead.bury, pace=pace)
         outlets = Outlets(self.store, bus, self.dead.bury, self.resolutions.suspect)
         self.books = BookKeeper(public, outlets, clock, settings=settings, market_ws=urls.market_ws)
         self.rereads = Rereads(bus, self.dead.bury)
         self.observatory = Observatory(public, self.store, every_s=settings.leader_snapshot_s)
+        self.poller = Poller(
+            self.hub, public, clock, settings=settings, pacer=pacer, store=self.store
+        )
         self._world = World(
             self.hub,
             self.books,
@@ -104,6 +114,7 @@ class System:
             self.observatory,
             self.rereads,
             self.resolutions,
+            self.poller,
         )
 
     @contextlib.asynccontextmanager
@@ -116,14 +127,18 @@ class System:
             inputs=lambda _: (),
         )
         ports = Ports(ledger=self.ledger, store=self.store, clock=self.clock)
-        runner = LaneRunner(service, LANE, Shell(LANE, self._world), ports, Epoch(1))
+        self.shells.append(Shell(LANE, self._world))
+        runner = LaneRunner(service, LANE, self.shells[-1], ports, Epoch(1))
         stopping = asyncio.Event()
         serving = asyncio.create_task(run_until_stopped(runner.run(stopping)))
+        polling = asyncio.create_task(self.poller.run())
         try:
             yield runner
         finally:
             stopping.set()
             await serving
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -160,6 +175,11 @@ async def a_system(
     settings: IngesterConfig = SETTINGS,
     pace: Pace = PACE,
     client: Client | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[System]:
-    async with open_http(rng=random.Random(1)) as http:
-        yield System(venue, http, clock or SystemClock(), settings, pace, client)
+    """Give a system of one lane; ``transport`` may stand between it and the venue."""
+    clock = clock or SystemClock()
+    pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
+    async with httpx.AsyncClient(transport=transport, timeout=3) as connections:
+        http = Http(connections, rng=random.Random(1), gate=pacer)
+        yield System(venue, http, clock, settings, pace, client, pacer)

@@ -1,12 +1,13 @@
 """Given what was said and a row, a read or a feed's change: exactly these facts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import pytest
 
-from services.ingester import core
-from services.ingester.core import Baseline, Feed, Policy, RestRows, State, StreamRow
+from services.ingester import core, said
+from services.ingester.core import Baseline, ChainRows, Feed, Policy, RestRows, State, StreamRow
+from shared.domain.ids import Wallet
 from shared.domain.messages import (
     ActivityRead,
     Fact,
@@ -63,7 +64,7 @@ def a_read(*rows: Activity, through_s: int = T0_S) -> RestRows:
     return RestRows(leader=LEADER, rows=rows, through_s=through_s, seen_ns=SEEN_NS)
 
 
-def said(facts: Iterable[Fact]) -> list[tuple[str, int]]:
+def told(facts: Iterable[Fact]) -> list[tuple[str, int]]:
     """Return source and ordinal of each fill."""
     return [(fact.source, fact.ordinal) for fact in facts if isinstance(fact, LeaderFilled)]
 
@@ -125,13 +126,13 @@ def test_rows_that_differ_are_two(other: Activity) -> None:
 
 def test_a_repeated_frame_counts_once() -> None:
     state = a_state()
-    assert said(hear(state, frame(a_trade()))) == [("stream", 0)]
+    assert told(hear(state, frame(a_trade()))) == [("stream", 0)]
     assert hear(state, frame(a_trade())) == []
 
 
 def test_identical_rows_of_one_transaction_are_each_said_by_a_read() -> None:
     state = a_state()
-    assert said(hear(state, a_read(a_trade(), a_trade(), a_trade()))) == [
+    assert told(hear(state, a_read(a_trade(), a_trade(), a_trade()))) == [
         ("rest", 0), ("rest", 1), ("rest", 2),
     ]  # fmt: skip
     assert hear(state, a_read(a_trade(), a_trade(), a_trade())) == []
@@ -141,14 +142,14 @@ def test_a_read_adds_the_identical_rows_that_the_stream_could_not_vouch_for() ->
     state = a_state()
     hear(state, frame(a_trade()))
     hear(state, frame(a_trade()))
-    assert said(hear(state, a_read(a_trade(), a_trade()))) == [("rest", 1)]
+    assert told(hear(state, a_read(a_trade(), a_trade()))) == [("rest", 1)]
     assert hear(state, frame(a_trade())) == []
 
 
 def test_an_identical_row_that_the_index_shows_late_is_said_late() -> None:
     state = a_state()
-    assert said(hear(state, a_read(a_trade()))) == [("rest", 0)]
-    assert said(hear(state, a_read(a_trade(), a_trade()))) == [("rest", 1)]
+    assert told(hear(state, a_read(a_trade()))) == [("rest", 0)]
+    assert told(hear(state, a_read(a_trade(), a_trade()))) == [("rest", 1)]
 
 
 def test_a_read_that_shows_fewer_takes_nothing_back() -> None:
@@ -162,6 +163,134 @@ def test_rows_of_one_transaction_are_counted_apart() -> None:
     buy, sale = a_trade(), a_trade(side="SELL")
     facts = hear(a_state(), a_read(buy, sale, buy))
     assert [fact.ordinal for fact in facts if isinstance(fact, LeaderFilled)] == [0, 0, 1]
+
+
+# --- the chain, and sources that cut fills differently --------------------------------------
+
+
+def a_block(*rows: Activity) -> ChainRows:
+    return ChainRows(rows=rows, blocks=(7, 9), seen_ns=SEEN_NS)
+
+
+def gaps(facts: Iterable[Fact]) -> list[FeedChanged]:
+    return [fact for fact in facts if isinstance(fact, FeedChanged)]
+
+
+def test_the_chain_counts_identical_rows_as_rest_does() -> None:
+    state = a_state()
+    assert told(hear(state, frame(a_trade()))) == [("stream", 0)]
+    assert told(hear(state, a_block(a_trade(), a_trade()))) == [("chain", 1)]
+    assert told(hear(state, a_read(a_trade(), a_trade(), a_trade()))) == [("rest", 2)]
+    assert hear(state, a_block(a_trade(), a_trade(), a_trade())) == []
+    assert hear(state, frame(a_trade())) == []
+
+
+def test_one_read_of_the_chain_is_of_several_leaders() -> None:
+    state = a_state()
+    core.evolve(state, a_baseline(leader=OTHER_LEADER))
+    rows = (a_trade(), a_trade(leader=OTHER_LEADER), a_trade(leader=Wallet("0x" + "99" * 20)))
+    facts = hear(state, a_block(*rows))
+    assert [f.leader for f in facts if isinstance(f, LeaderFilled)] == [LEADER, OTHER_LEADER]
+    assert told(facts) == [("chain", 0)] * 2
+    assert hear(state, a_block(*rows)) == []
+
+
+@pytest.mark.parametrize("at_s", [T0_S - 601, T0_S + 61])
+def test_the_chain_says_nothing_of_what_is_forgotten_or_to_come(at_s: int) -> None:
+    assert hear(a_state(), a_block(a_trade(at_s=at_s))) == []
+
+
+@pytest.mark.parametrize("first", [a_block, a_read])
+@pytest.mark.parametrize("then", [a_block, a_read])
+def test_the_same_fills_in_other_rows_are_nothing_new(
+    first: Callable[..., object], then: Callable[..., object]
+) -> None:
+    state = a_state()
+    parts = (a_trade(size=shares(4)), a_trade(size=shares(6)))
+    hear(state, first(a_trade(size=shares(10))))
+    assert hear(state, then(*parts)) == []
+    assert hear(state, frame(parts[0])) == [], "nor by the stream, once they were counted"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        a_trade(number=1, size=shares(4)),
+        a_trade(side="SELL", size=shares(4)),
+        a_trade(outcome=1, size=shares(4)),
+    ],
+)
+def test_fills_of_another_transaction_side_or_token_are_others(other: Activity) -> None:
+    state = a_state()
+    hear(state, a_block(a_trade(size=shares(10))))
+    assert told(hear(state, a_block(other))) == [("chain", 0)]
+    assert told(hear(state, frame(msgspec.structs.replace(other, tx=tx(2))))) == [("stream", 0)]
+
+
+def test_what_only_the_stream_said_may_be_completed_by_the_stream() -> None:
+    state = a_state()
+    hear(state, frame(a_trade(size=shares(4))))
+    assert told(hear(state, frame(a_trade(size=shares(6))))) == [("stream", 0)]
+
+
+def test_sums_that_contradict_what_was_said_are_a_gap_told_once() -> None:
+    state = a_state()
+    hear(state, frame(a_trade(size=shares(4))))
+    (gap,) = hear(state, a_block(a_trade(size=shares(10))))
+    assert isinstance(gap, FeedChanged)
+    assert (gap.feed, gap.state, gap.leader, gap.from_ns) == ("chain", "gap", LEADER, T0_NS)
+    assert gap.detail == f"10000000 micro-shares in {tx(0)}, 4000000 said in other rows"
+    assert (gap.ts_ns, gap.root) == (SEEN_NS, gap.id)
+    assert hear(state, a_block(a_trade(size=shares(10)))) == []
+    parts = (a_trade(size=shares(4)), a_trade(size=shares(6)))
+    assert told(hear(state, a_read(*parts))) == [("rest", 0)], "REST has the stream's rows"
+
+
+def test_the_chain_that_shows_fewer_tells_that_too_many_were_said() -> None:
+    state = a_state()
+    hear(state, a_read(a_trade(), a_trade()))
+    (gap,) = gaps(hear(state, a_block(a_trade())))
+    assert gap.detail.startswith("10000000 micro-shares")
+
+
+def test_an_index_that_is_behind_contradicts_nothing() -> None:
+    state = a_state()
+    hear(state, frame(a_trade(size=shares(4))))
+    late = a_trade(size=shares(6))
+    assert hear(state, a_read(late, through_s=T0_S)) == []
+    (gap,) = gaps(hear(state, a_read(late, through_s=T0_S + 1)))
+    assert (gap.feed, gap.state) == ("polls", "gap")
+
+
+def test_a_baseline_s_rows_in_another_cut_are_inside_it() -> None:
+    state = State()
+    hear(state, baseline(a_trade(size=shares(4)), a_trade(size=shares(6)), an_action("MERGE")))
+    assert hear(state, a_block(a_trade(size=shares(10)))) == []
+    assert hear(state, a_read(an_action("MERGE"))) == []
+
+
+def test_a_baseline_that_named_no_fills_is_still_read() -> None:
+    state = a_state(a_trade())
+    assert hear(state, a_read(a_trade())) == []
+    assert told(hear(state, a_block(a_trade(), a_trade()))) == [("chain", 1)]
+
+
+def test_a_fact_heard_again_changes_nothing() -> None:
+    state = a_state()
+    facts = hear(state, a_read(a_trade(), a_trade()))
+    before = encode_state(state)
+    for fact in facts:
+        core.evolve(state, fact)
+    assert encode_state(state) == before
+
+
+def test_fills_stay_counted_whoever_said_more_of_them_in_an_older_log() -> None:
+    state = a_state()
+    hear(state, a_read(a_trade(size=shares(4))))
+    (streamed,) = hear(a_state(), frame(a_trade(size=shares(6))))
+    core.evolve(state, streamed)
+    assert hear(state, frame(a_trade(size=shares(5)))) == []
+    assert hear(state, a_block(a_trade(size=shares(10)))) == []
 
 
 # --- baseline ---------------------------------------------------------------------------------
@@ -183,7 +312,8 @@ def test_a_baseline_tells_holdings_and_the_rows_inside_them() -> None:
     (fact,) = hear(State(), baseline(row, row))
     assert isinstance(fact, LeaderBaselineRead)
     assert fact.holdings == ((CONDITION, shares(60), shares(0)),)
-    assert fact.rows == (f"{core.row_key(row)}@{T0_S - 9}",) * 2
+    name = f"{core.row_key(row)}@{T0_S - 9}@{said.fills_key(row)}@{row.size}"
+    assert fact.rows == (name,) * 2
     assert (fact.kept_s, fact.through_s, fact.ts_ns) == (T0_S - 600, T0_S, T0_NS)
     assert (fact.cause, fact.root) == ("", fact.id)
 
@@ -192,7 +322,7 @@ def test_rows_inside_the_baseline_are_not_said_again() -> None:
     state = State()
     hear(state, baseline(a_trade(), a_trade()))
     assert hear(state, frame(a_trade())) == []
-    assert said(hear(state, a_read(a_trade(), a_trade(), a_trade()))) == [("rest", 2)]
+    assert told(hear(state, a_read(a_trade(), a_trade(), a_trade()))) == [("rest", 2)]
 
 
 def test_a_leader_has_one_baseline() -> None:
@@ -222,7 +352,7 @@ def test_rows_forgotten_or_from_the_future_are_ignored(at_s: int, facts: int) ->
 def test_a_row_from_the_future_is_said_once_its_time_has_come() -> None:
     state, row = a_state(), a_trade(at_s=T0_S + 300)
     assert hear(state, frame(row), now_s=T0_S) == []
-    assert said(hear(state, a_read(row), now_s=T0_S + 300)) == [("rest", 0)]
+    assert told(hear(state, a_read(row), now_s=T0_S + 300)) == [("rest", 0)]
 
 
 @pytest.mark.parametrize(("further_s", "facts"), [(0, 0), (59, 0), (60, 1), (61, 1)])
@@ -256,8 +386,10 @@ def test_a_read_begins_before_the_cursor_but_not_before_what_is_remembered() -> 
 def test_a_forgotten_row_never_counts_again() -> None:
     state, row = a_state(), a_trade()
     hear(state, frame(row))
+    assert gaps(hear(state, a_block(a_trade(size=shares(99)))))
     hear(state, a_read(through_s=T0_S + 400), now_s=T0_S + 400)
-    assert state.leaders[LEADER].seen == {}
+    known = state.leaders[LEADER]
+    assert (known.seen, known.fills, known.gaps) == ({}, {}, {})
     assert hear(state, frame(row), now_s=T0_S + 400) == []
     assert hear(state, a_read(row, through_s=T0_S + 401), now_s=T0_S + 401) == []
 

@@ -21,5 +21,6 @@ async def bench() -> AsyncIterator[Bench]:
     ):
         built = Bench(venue.url, clock, session)
         market = await built.admin("market", **BOOK)
+        built.shell = venue.shell
         built.condition, built.tokens = market["condition"], market["tokens"]
         yield built

@@ -8,12 +8,17 @@ import pytest
 from py_clob_client_v2.client import ClobClient
 from py_clob_client_v2.clob_types import (
     BalanceAllowanceParams,
+    BookParams,
+    DropNotificationParams,
     MarketOrderArgsV2,
     OpenOrderParams,
     OrderArgsV2,
     OrderPayload,
+    OrderScoringParams,
+    OrdersScoringParams,
     OrderType,
     PostOrdersV2Args,
+    PricesHistoryParams,
     TradeParams,
 )
 from py_clob_client_v2.exceptions import PolyApiException
@@ -171,5 +176,59 @@ def test_keys_of_another_wallet_sign_nothing_here() -> None:
         client.set_api_creds(thief.creds)
         with pytest.raises(PolyApiException, match="Unauthorized/Invalid api key"):
             client.get_open_orders()
+
+    talk(conversation)
+
+
+def test_it_reads_many_tokens_and_lists_of_markets() -> None:
+    def conversation(client: ClobClient, token: str) -> None:
+        wanted = [BookParams(token_id=token, side="BUY"), BookParams(token_id=token, side="SELL")]
+        assert client.get_prices(wanted) == {token: {"BUY": "0.48", "SELL": "0.5"}}
+        assert client.get_midpoints(wanted[:1]) == {token: "0.49"}
+        assert client.get_spreads(wanted[:1]) == {token: "0.02"}
+        assert client.get_last_trades_prices(wanted[:1]) == []
+        buy(client, token, 0.5, 10, OrderType.FAK)
+        (last,) = client.get_last_trades_prices(wanted[:1])
+        assert last == {"token_id": token, "price": "0.5", "side": "BUY"}
+        history = client.get_prices_history(PricesHistoryParams(market=token, interval="1h"))
+        assert [point["p"] for point in history["history"]] == [0.5]
+        for read in (
+            client.get_simplified_markets,
+            client.get_sampling_markets,
+            client.get_sampling_simplified_markets,
+        ):
+            assert len(read()["data"]) == 1
+        with pytest.raises(PolyApiException, match="market not found"):
+            client.get_market_trades_events("0xab")
+
+    talk(conversation)
+
+
+def test_it_beats_reads_notices_and_manages_keys() -> None:
+    def conversation(client: ClobClient, token: str) -> None:
+        named = client.post_heartbeat()["heartbeat_id"]
+        assert client.post_heartbeat(named)["heartbeat_id"] != named
+        with pytest.raises(PolyApiException, match="Invalid Heartbeat ID"):
+            client.post_heartbeat(named)
+        resting = buy(client, token, 0.45, 10, OrderType.GTC)["orderID"]
+        assert client.is_order_scoring(OrderScoringParams(orderId=resting)) == {"scoring": False}
+        assert client.are_orders_scoring(OrdersScoringParams(orderIds=[resting])) == {
+            resting: False
+        }
+        assert client.get_pre_migration_orders() == []
+        client.cancel_order(OrderPayload(orderID=resting))
+        (notice,) = client.get_notifications()
+        assert (notice["type"], notice["payload"]["order_id"]) == (1, resting)
+        client.drop_notifications(DropNotificationParams(ids=[str(notice["id"])]))
+        assert client.get_notifications() == []
+        reader = client.create_readonly_api_key()["apiKey"]
+        assert client.get_readonly_api_keys() == {"readonlyApiKeys": [reader]}
+        client.delete_readonly_api_key(reader)
+        assert client.get_readonly_api_keys() == {"readonlyApiKeys": []}
+        assert client.delete_api_key() == "OK"
+        with pytest.raises(PolyApiException, match="Unauthorized/Invalid api key"):
+            client.get_api_keys()
+        client.set_api_creds(client.create_or_derive_api_key())
+        assert client.get_closed_only_mode() == {"closed_only": False}
 
     talk(conversation)

@@ -78,6 +78,9 @@ def test_a_rule_is_in_force_from_when_to_when_and_so_often() -> None:
     assert late.fire("drop", MARKET, T0 + 2 * NS_PER_S - 1) is not None
     assert late.fire("drop", MARKET, T0 + 2 * NS_PER_S) is None
     assert late.idle
+    other = rules({"kind": "drop", "for_s": 2})
+    assert other.live("twice", T0 + 2 * NS_PER_S) == []
+    assert other.idle, "over without a chance of its own"
 
 
 @given(seed=st.integers(0, 1_000), share=st.integers(1, 10_000))

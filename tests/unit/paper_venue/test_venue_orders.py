@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from venue_build import ANN, BOB, CONDITION, FUNDS, MARKET, T0, give, levels, order, post, venue
 
+from services.paper_venue.balances import look
 from services.paper_venue.config import Funded
 from services.paper_venue.core import advance, drain, fund, set_depth
 from services.paper_venue.state import Order, OrderMoved, Refused, TickChanged
@@ -80,6 +81,9 @@ def test_the_fee_is_part_of_what_a_buyer_must_have() -> None:
     with pytest.raises(Refused, match="balance: 5000000, order amount: 5175000"):
         post(built, order("0.5", "10", kind="FAK"))
     fund(built, Funded(wallet=ANN, usd=Usd(175_000)), T0)
+    with pytest.raises(Refused, match="balance: 5000000, order amount: 5175000"):
+        post(built, order("0.5", "10", kind="FAK"))  # the CLOB has not looked yet
+    look(built, ANN, None)
     post(built, order("0.5", "10", kind="FAK"))
     assert built.ledger.cash[ANN] == 0
 

@@ -207,6 +207,7 @@ async def test_trades_hide_makers_and_positions_hide_dust_unless_asked(bench: Be
         ("/v2/positions", "user"),
         ("/v2/trades?start=1", "start"),
         ("/v2/resolutions?condition_id=0x12", "condition_id"),
+        (f"/v2/resolutions?condition_id=0x{'01' * 31}", "condition"),
     ],
 )
 async def test_the_data_api_names_the_bad_parameter(
@@ -317,6 +318,9 @@ async def test_bulk_fills_splits_and_resolution(bench: Bench) -> None:
     resolved = await bench.get("/v2/resolutions", condition_id=bench.condition)
     assert resolved["data"][0]["payouts"] == [0, MICRO]
     assert (await bench.get("/admin/ledger"))["count"] == 50
+    (market,) = await bench.get("/markets", condition_ids=bench.condition)
+    assert (market["closed"], market["acceptingOrders"]) == (False, False)
+    await bench.pass_ms(300_000)
     (market,) = await bench.get("/markets", condition_ids=bench.condition)
     assert (market["closed"], json.loads(market["clobTokenIds"])) == (True, bench.tokens)
 

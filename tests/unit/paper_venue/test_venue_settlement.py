@@ -79,7 +79,7 @@ def test_the_data_api_has_its_own_delay_and_whole_second_block_times() -> None:
     execute_fill(built, BUY, T0 + 700 * NS_PER_MS)
     row = built.rows_of[LEADER][0]
     assert row.seen_ns == T0 + 3_600 * NS_PER_MS
-    assert row.block_s == T0 // NS_PER_S + 2
+    assert row.block_s == T0 // NS_PER_S + 3, "the first block from 2.7 s on"
 
 
 def test_immediate_fills_skip_every_delay() -> None:

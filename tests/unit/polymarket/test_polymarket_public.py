@@ -119,7 +119,7 @@ def page(*rows: Any, cursor: str | None = None) -> dict[str, Any]:
 
 
 async def read_activity(fake: Fake) -> list[list[Activity | Garbage]]:
-    return [told async for told in fake.venue.activity(US, start_s=5, limit=2)]
+    return [told.rows async for told in fake.venue.activity(US, start_s=5, limit=2)]
 
 
 async def test_activity_is_paged_in_oldest_first_past_the_cache() -> None:

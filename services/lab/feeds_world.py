@@ -1,0 +1,220 @@
+"""Seeded leaders and books around a running venue, and what is true of them at the end."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+from shared.domain.book import Book
+from shared.domain.ids import TxHash, Wallet
+from shared.domain.messages import Fact, LeaderActed, LeaderFilled
+from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, parse_micro
+
+_SIZES: Final = (5, 5, 10, 10, 10, 25, 40)  # few: equal fills are the hard case
+_PAGE: Final = 1_000
+
+
+class Row(NamedTuple):
+    """What identifies a row but for its ordinal among its equals."""
+
+    leader: str
+    action: str
+    tx: str
+    token: str
+    side: str
+    size: int  # micro-shares
+
+
+class Market(NamedTuple):
+    condition: str
+    tokens: tuple[str, str]
+
+
+class Crowd:
+    """Leaders who fill, split and merge at random moments, among books that change."""
+
+    def __init__(
+        self, admin: "Admin", leaders: Iterable[Wallet], markets: list[Market], seed: int
+    ) -> None:
+        self._admin, self._leaders, self._markets = admin, list(leaders), markets
+        self._rng = random.Random(seed)
+        self.fills = self.identical = self.books = 0
+
+    async def run(self, every_s: float) -> None:
+        """Act until cancelled, at exponential gaps of this mean."""
+        while True:
+            await asyncio.sleep(self._rng.expovariate(1 / every_s))
+            match self._rng.randrange(10):
+                case 0 | 1 | 2:
+                    await self._book()
+                case 3:
+                    await self._acts()
+                case _:
+                    await self._fills()
+
+    async def _fills(self) -> None:
+        """One transaction: one fill, or up to four, often equal ones."""
+        rng = self._rng
+        fill = {
+            "wallet": rng.choice(self._leaders),
+            "condition": rng.choice(self._markets).condition,
+            "outcome": rng.randrange(2),
+            "side": rng.choice(("BUY", "SELL")),
+            "size": rng.choice(_SIZES),
+            "price": f"0.{rng.randint(30, 70)}",
+            "exact": True,
+            "tx": TxHash(f"0x{rng.getrandbits(256):064x}"),
+        }
+        fills = [fill]
+        for _ in range(rng.choice((0, 0, 0, 1, 3))):
+            same = rng.random() < 0.7
+            self.identical += same
+            fills.append(fill if same else {**fill, "size": rng.choice(_SIZES) + 1})
+        done = await self._admin.post("fills", {"fills": fills})
+        self.fills += int(done["executed"])
+
+    async def _acts(self) -> None:
+        body = {
+            "wallet": self._rng.choice(self._leaders),
+            "condition": self._rng.choice(self._markets).condition,
+            "type": self._rng.choice(("SPLIT", "MERGE")),
+            "size": self._rng.choice(_SIZES),
+        }
+        await self._admin.post("activity", body)
+
+    async def _book(self) -> None:
+        rng = self._rng
+        mid = rng.randint(35, 65)
+        body = {
+            "condition": rng.choice(self._markets).condition,
+            "bids": [[f"0.{mid - 1 - n}", str(rng.randint(100, 900))] for n in range(5)],
+            "asks": [[f"0.{mid + 1 + n}", str(rng.randint(100, 900))] for n in range(5)],
+        }
+        await self._admin.post("book", body)
+        self.books += 1
+
+
+class Admin:
+    """The venue's control interface, and its public pages as no client of ours reads them."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._busts = 0
+
+    async def post(self, path: str, body: object) -> Any:
+        answer = await self._http.post(f"/admin/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def get(self, path: str, **params: str) -> Any:
+        answer = await self._http.get(path, params=params)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def truth(self, leader: Wallet) -> Counter[Row]:
+        """Return every row of a leader as the venue holds it."""
+        rows: Counter[Row] = Counter()
+        params = {"user": leader, "start": "1", "limit": str(_PAGE), "sort_direction": "ASC"}
+        while True:
+            self._busts += 1
+            page = await self.get("/v2/activity", **params, _=f"truth-{self._busts}")
+            rows.update(_row(told) for told in page["data"])
+            if not page["pagination"]["has_more"]:
+                return rows
+            params["cursor"] = page["pagination"]["next_cursor"]
+
+    async def books(self, market: Market) -> dict[str, dict[int, Any]]:
+        """Return each token's published books by the venue's time in ms."""
+        told = (await self.get("/admin/book-history", condition=market.condition))["books"]
+        found: dict[str, dict[int, Any]] = {token: {} for token in market.tokens}
+        for book in told:
+            bids, asks = _levels(book["bids"]), _levels(book["asks"])
+            ms = int(book["ns"]) // NS_PER_MS
+            found[market.tokens[0]][ms] = (bids, asks)
+            found[market.tokens[1]][ms] = (_mirror(asks), _mirror(bids))
+        return found
+
+
+def _row(told: dict[str, Any]) -> Row:
+    return Row(
+        told["proxy_wallet"],
+        told["type"],
+        told["transaction_hash"],
+        (told["token_id"] or "") if told["type"] == "TRADE" else "",
+        (told["side"] or "") if told["type"] == "TRADE" else "",
+        parse_micro(str(told["size"])),
+    )
+
+
+def _levels(told: dict[str, int]) -> dict[int, int]:
+    return {int(price): int(size) for price, size in told.items()}
+
+
+def _mirror(levels: dict[int, int]) -> dict[int, int]:
+    return {MICRO - price: size for price, size in levels.items()}
+
+
+def said(facts: Iterable[Fact]) -> Counter[Row]:
+    """Return the rows that facts say."""
+    rows: Counter[Row] = Counter()
+    for fact in facts:
+        if isinstance(fact, LeaderFilled):
+            rows[Row(fact.leader, "TRADE", fact.tx, fact.token, fact.side, fact.size)] += 1
+        elif isinstance(fact, LeaderActed):
+            rows[Row(fact.leader, fact.action, fact.tx, "", "", fact.size)] += 1
+    return rows
+
+
+class Served:
+    """The books that the ingesters served, each token's in their order."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[Book]] = {}
+        self.trusted = self.untrusted = 0
+
+    def take(self, book: Book) -> None:
+        self.trusted += book.trusted
+        self.untrusted += not book.trusted
+        self.versions.setdefault(book.token, []).append(book)
+
+    def astray_s(self, history: dict[str, dict[int, Any]]) -> list[float]:
+        """Return how long each stretch lasted in which a trusted book was not what the venue had.
+
+        A lost message about sizes behind unchanged best prices shows nowhere until the venue
+        tells the whole book or REST is asked: that takes a while, and must not take longer.
+        """
+        return sorted(
+            stretch
+            for token, books in self.versions.items()
+            if token in history
+            for stretch in _stretches(books, history[token])
+        )
+
+    def behind(self, history: dict[str, dict[int, Any]]) -> list[Book]:
+        """Return the newest books that are trusted and are not the venue's newest."""
+        newest = [books[-1] for token, books in self.versions.items() if token in history]
+        return [
+            book
+            for book in newest
+            if book.trusted and history[book.token][max(history[book.token])] != sides_of(book)
+        ]
+
+
+def _stretches(books: list[Book], had: dict[int, Any]) -> Iterator[float]:
+    since_ns = 0
+    for book in books:
+        is_wrong = book.trusted and had.get(book.as_of_ns // NS_PER_MS) != sides_of(book)
+        if is_wrong:
+            since_ns = since_ns or book.seen_ns
+        elif since_ns:
+            yield (book.seen_ns - since_ns) / NS_PER_S
+            since_ns = 0
+    if since_ns:
+        yield float("inf")
+
+
+def sides_of(book: Book) -> tuple[dict[int, int], dict[int, int]]:
+    return dict(book.bids), dict(book.asks)

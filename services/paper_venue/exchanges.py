@@ -1,0 +1,7 @@
+"""The exchange contracts that settle orders (protocol.md 2.1)."""
+
+from typing import Final
+
+EXCHANGE_V2: Final = "0xE111180000d2663C0091e4f400237545B87B996B"
+EXCHANGE_V2_NEG_RISK: Final = "0xe2222d279d744050d28e00520010520000310F59"
+EXCHANGE_V3: Final = "0xe3333700cA9d93003F00f0F71f8515005F6c00Aa"
