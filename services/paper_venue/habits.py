@@ -16,6 +16,7 @@ Kind = Literal[
     "scalper",
     "maker",
     "set-trader",
+    "converter",
     "whale",
     "sleeper",
 ]
@@ -82,6 +83,14 @@ HABITS: Final[dict[Kind, Habit]] = {
         slice_gap_ms=700,
         same_moment_percent=39,
     ),
+    # Buys NO of two markets of a neg-risk group, converts them, and sells the YES it gets.
+    "converter": Habit(
+        decision_gap_ms=(15_000, 90_000),
+        notional=(20_000_000, 200_000_000),
+        fills=(1, 5),
+        slice_gap_ms=700,
+        same_moment_percent=39,
+    ),
     # Sweepers' tail: 90 % of fills under $1,499, 99 % under $7,450, the largest $23,976.
     "whale": Habit(
         decision_gap_ms=(180_000, 1_200_000),
@@ -118,7 +127,7 @@ ACTIVITY_MAX: Final = 400.0  # times the least active one's: 580 of 9,824 rows a
 CROWD_GAP_MS: Final = (300_000, 900_000)  # between decisions of the least active
 # Kinds per thousand wallets: 16 % of wallets flip; the rest is our choice.
 MIX: Final[dict[Kind, int]] = {
-    "sleeper": 520,
+    "sleeper": 515,
     "splitter": 200,
     "flipper": 160,
     "scalper": 50,
@@ -126,6 +135,7 @@ MIX: Final[dict[Kind, int]] = {
     "whale": 15,
     "pair-builder": 10,
     "maker": 5,
+    "converter": 5,
 }
 
 

@@ -42,6 +42,7 @@ class Sight(msgspec.Struct, frozen=True):
     ask: Price
     tick: Price = Price(10_000)
     is_resolved: bool = False  # both prices are 0 then
+    group: str = ""  # the neg-risk event whose outcomes this market is one of
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +72,15 @@ class UseSets(msgspec.Struct, frozen=True, kw_only=True):
     size: Shares
 
 
-Action = Fill | Rest | Withdraw | UseSets
+class Convert(msgspec.Struct, frozen=True, kw_only=True):
+    """NO of markets of one neg-risk group becomes YES of the others, and dollars."""
+
+    wallet: Wallet
+    conditions: tuple[ConditionId, ...]
+    size: Shares  # of each
+
+
+Action = Fill | Rest | Withdraw | UseSets | Convert
 
 
 class Trader(Protocol):
@@ -111,7 +120,7 @@ class Leader:
         self.wallet = wallet_named(self.name)
         self._rng = rng
         self._slices: list[_Slice] = []
-        self._sets: list[UseSets] = []
+        self._sets: list[UseSets | Convert] = []
         self._sets_in: list[ConditionId] = []  # where it used complete sets, and may redeem
         self._habit: Habit = HABITS[kind]
         self._gap_ms = self._habit.decision_gap_ms
@@ -128,7 +137,7 @@ class Leader:
 
     def next_orders(
         self, now_ns: int, books: Mapping[ConditionId, Sight], holding: Holding
-    ) -> list[Fill | UseSets]:
+    ) -> list[Fill | UseSets | Convert]:
         """Return what the leader sends now: fill-and-kill, a little beyond the best price."""
         if self._idle_until_ns < 0:
             self._idle_until_ns = now_ns + self._rng.randint(0, self._gap_ms[1]) * NS_PER_MS
@@ -147,11 +156,17 @@ class Leader:
             sight.condition
             for sight in books.values()
             if BAND[0] <= sight.bid < sight.ask <= BAND[1]
+            and (sight.group or self.kind != "converter")
         )
         if not open_markets:
             self._idle_until_ns = now_ns + self._rng.randint(*NOTHING_OPEN_MS) * NS_PER_MS
             return
-        self._plan(now_ns, books[self._rng.choice(open_markets)], holding)
+        sight = books[self._rng.choice(open_markets)]
+        if self.kind == "converter":
+            group = [books[name] for name in open_markets if books[name].group == sight.group]
+            self._convert(now_ns, group, holding)
+        else:
+            self._plan(now_ns, sight, holding)
         last_ns = max((piece.due_ns for piece in self._slices), default=now_ns)
         self._idle_until_ns = last_ns + self._rng.randint(*self._gap_ms) * NS_PER_MS
 
@@ -206,6 +221,23 @@ class Leader:
         self._slice(now_ns, sight, outcome, "SELL", size)
         if sight.condition not in self._sets_in:
             self._sets_in.append(sight.condition)
+
+    def _convert(self, now_ns: int, group: Sequence[Sight], holding: Holding) -> None:
+        """Convert the NO that is held of two markets or more, else buy NO of two."""
+        held = {each.condition: holding(self.wallet, each.condition, 1) for each in group}
+        given = tuple(name for name, shares in held.items() if shares >= SLICE_MIN)
+        if len(given) > 1:
+            size = min(held[name] for name in given)
+            self._sets.append(Convert(wallet=self.wallet, conditions=given, size=size))
+            for other in (each for each in group if each.condition not in given):
+                self._slice(now_ns, other, 0, "SELL", size)
+        elif len(group) > 1:
+            first, second = self._rng.sample(group, 2)
+            size = self._size(first, 1)
+            for sight in (first, second):
+                self._slice(now_ns, sight, 1, "BUY", size)
+                if sight.condition not in self._sets_in:
+                    self._sets_in.append(sight.condition)
 
     def _redeem(self, books: Mapping[ConditionId, Sight], holding: Holding) -> None:
         """Turn what is left of resolved markets into dollars."""

@@ -10,6 +10,7 @@ from typing import Final, TypeVar, assert_never
 import msgspec
 
 from services.paper_venue.config import Funded
+from services.paper_venue.convert import convert
 from services.paper_venue.core import (
     Fill,
     execute_activity,
@@ -21,6 +22,7 @@ from services.paper_venue.core import (
 )
 from services.paper_venue.leaders import (
     Action,
+    Convert,
     Holding,
     Outcome,
     Rest,
@@ -119,6 +121,8 @@ class Stage:
                 _try(shell, partial(execute_fill, venue, action))
             case UseSets():
                 _try(shell, partial(_use_sets, venue, action))
+            case Convert():
+                _try(shell, partial(_convert, venue, action))
             case Rest():
                 order = _order(shell, action)
                 offered = cost_up(order.price, order.size)
@@ -151,7 +155,8 @@ def sights(venue: Venue, now_ns: int) -> dict[ConditionId, Sight]:
             continue
         bid, ask = listing.book.best(is_bid=True), listing.book.best(is_bid=False)
         if bid is not None and ask is not None:
-            found[condition] = Sight(condition, bid, ask)
+            group = listing.market.event if listing.market.neg_risk else ""
+            found[condition] = Sight(condition, bid, ask, group=group)
     return found
 
 
@@ -178,6 +183,11 @@ def _try(shell: Shell, change: "partial[_Result]") -> bool:
 def _use_sets(venue: Venue, wanted: UseSets, now_ns: int) -> None:
     stamp = Stamp(now_ns, new_tx(venue))
     execute_activity(venue, wanted.wallet, wanted.kind, wanted.condition, wanted.size, stamp)
+
+
+def _convert(venue: Venue, wanted: Convert, now_ns: int) -> None:
+    stamp = Stamp(now_ns, new_tx(venue))
+    convert(venue, wanted.wallet, wanted.conditions, wanted.size, stamp)
 
 
 def _order(shell: Shell, wanted: Rest) -> Order:

@@ -11,7 +11,7 @@ from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import Fill, new_venue
 from services.paper_venue.crowds import activity, trader, traders
 from services.paper_venue.habits import KINDS, MIX, kinds_of
-from services.paper_venue.leaders import Action, Rest, Sight, Trader, UseSets, Withdraw
+from services.paper_venue.leaders import Action, Convert, Rest, Sight, Trader, UseSets, Withdraw
 from services.paper_venue.makers import Maker
 from services.paper_venue.shell import Shell
 from services.paper_venue.state import ANONYMOUS, Row
@@ -23,12 +23,15 @@ from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, Shares
 
 T0 = 1_793_318_400 * NS_PER_S
 STEP_NS = 50 * NS_PER_MS
-ONE = invented_condition("one")
+ONE, TWO = invented_condition("one"), invented_condition("two")
 OVER = Price(0)
 
 
 def sight(bid: int = 480_000, ask: int = 500_000, condition: ConditionId = ONE) -> Sight:
-    return Sight(condition, Price(bid), Price(ask))
+    return Sight(condition, Price(bid), Price(ask), group="all")
+
+
+BOOKS = {ONE: sight(), TWO: sight(condition=TWO)}
 
 
 class Purse:
@@ -69,7 +72,7 @@ def sent(leader: Trader, seconds: int, books: dict[ConditionId, Sight]) -> list[
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_gives_one_history_of_each_kind(kind: str) -> None:
     def history(seed: int) -> list[tuple[int, Action]]:
-        return sent(trader(kind, seed), 1_200, {ONE: sight()})  # type: ignore[arg-type]
+        return sent(trader(kind, seed), 1_200, BOOKS)  # type: ignore[arg-type]
 
     assert history(3)
     assert history(3) == history(3)
@@ -83,10 +86,10 @@ def test_nobody_acts_before_he_wakes(kind: str) -> None:
     purse, always = Purse(), []
     for step in range(600 * 20):
         now_ns = T0 + step * STEP_NS
-        for action in leader.next_orders(now_ns, {ONE: sight()}, purse.holding):
+        for action in leader.next_orders(now_ns, BOOKS, purse.holding):
             purse.take(action)
             always.append((now_ns, action))
-    assert sent(other, 600, {ONE: sight()}) == always
+    assert sent(other, 600, BOOKS) == always
 
 
 def test_the_scalper_makes_many_small_round_trips() -> None:
@@ -145,6 +148,29 @@ def test_what_was_still_to_come_is_dropped_where_the_market_is_over(kind: str) -
     for step in range(1, 1_200):
         later = leader.next_orders(T0 + step * STEP_NS, over, purse.holding)
         assert not any(isinstance(each, Fill) for each in later)
+
+
+def test_a_converter_buys_no_of_two_converts_them_and_sells_the_others() -> None:
+    leader, purse = trader("converter", 1), Purse()
+    names = [invented_condition(str(number)) for number in range(4)]
+    books = {name: sight(240_000, 250_000, name) for name in names}
+    books[ONE] = Sight(ONE, Price(480_000), Price(500_000))  # of no group
+    done: list[Action] = []
+    for step in range(900 * 20):
+        for action in leader.next_orders(T0 + step * STEP_NS, books, purse.holding):
+            done.append(action)
+            if isinstance(action, Convert):
+                for name in names:
+                    outcome = 1 if name in action.conditions else 0
+                    purse.held[name, outcome] += action.size if outcome == 0 else -action.size
+            purse.take(action)
+    converted = [each for each in done if isinstance(each, Convert)]
+    bought = {each.outcome for each in done if isinstance(each, Fill) and each.side == "BUY"}
+    sold = {each.outcome for each in done if isinstance(each, Fill) and each.side == "SELL"}
+    assert len(converted) > 3
+    assert all(len(each.conditions) == 2 for each in converted)
+    assert (bought, sold) == ({1}, {0})
+    assert not any(isinstance(each, Fill) and each.condition == ONE for each in done)
 
 
 # --- the market maker -------------------------------------------------------------------------
@@ -263,10 +289,11 @@ def test_activity_is_as_unequal_as_measured() -> None:
 class Scene:
     """World and crowd at one venue on a clock of their own."""
 
-    def __init__(self, seed: int, crowd_size: int = 60) -> None:
+    def __init__(self, seed: int, **settings: object) -> None:
+        usual = {"markets": 8, "market_life_s": 90, "leaders": "synthetic:all", "crowd_size": 60}
         config = VenueConfig(
-            seed=seed, markets=8, market_life_s=90, leaders="synthetic:all", crowd_size=crowd_size,
-            rtds_delay_ms=0, mined_delay_ms=0, confirmed_delay_ms=0, data_api_delay_ms=0,
+            seed=seed, rtds_delay_ms=0, mined_delay_ms=0, confirmed_delay_ms=0, data_api_delay_ms=0,
+            **{**usual, **settings},  # type: ignore[arg-type]
         )  # fmt: skip
         self.now_ns = T0
         self.shell = Shell(new_venue(config), lambda: self.now_ns)
@@ -312,6 +339,16 @@ async def test_everything_a_wallet_can_do_happens_and_the_books_balance() -> Non
         ]
         assert totals[0] == totals[1]  # tokens exist in complete sets only
     assert ANONYMOUS in names
+
+
+async def test_a_converter_converts_at_the_venue(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "paper_venue")
+    scene = Scene(1, leaders="synthetic:converter", crowd_size=0, market_life_s=600)
+    rows = scene.run(500)
+    kinds = Counter(row.kind for row in rows if row.wallet != ANONYMOUS)
+    assert kinds["CONVERSION"] > 3
+    assert kinds["TRADE"] > 3
+    assert "change=_convert" not in caplog.text  # none was refused
 
 
 async def test_what_a_maker_rests_is_one_order_a_side_and_gone_at_the_end() -> None:
