@@ -17,12 +17,13 @@ from services.ctl.reload import reload
 from services.ctl.risk import risk
 from services.ctl.status import status
 from services.ctl.up import down, up
+from services.ctl.venue import venue
 from services.ctl.verify import verify
 from services.ctl.what_if import what_if
 from services.ctl.why import why
 
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "See it work": (demo, up, down),
+    "See it work": (demo, up, down, venue),
     "Look": (status, risk, why, config, what_if, verify, check),
     "Act": (halt, reduce_only, resume, unfollow, follow, reload, provision),
 }

@@ -19,7 +19,7 @@ from shared.domain.ids import wallet
 from shared.domain.units import Usd, parse_micro
 
 RECORDED = Path(__file__).parent / "recordings" / "btc15m-2026-09.tape.jsonl.gz"
-SETTINGS = ("host", "port", "tape", "speed", "seed", "leaders", "scenario")
+SETTINGS = ("host", "port", "tape", "speed", "seed", "leaders", "scenario", "markets")
 
 
 def funded(text: str) -> Funded:
@@ -40,7 +40,8 @@ def arguments() -> argparse.Namespace:
     add("--speed", type=float, help="recorded milliseconds a real one; default 1")
     add("--once", action="store_true", help="do not start the tape again at its end")
     add("--seed", type=int, help="default 1")
-    add("--leaders", choices=["synthetic", "none"], help="default none")
+    add("--leaders", metavar="none|synthetic[:all|:KIND,KIND]", help="default none")
+    add("--markets", type=int, help="so many synthetic ones at a time, instead of a tape")
     add("--scenario", metavar="FILE", help="faults by the second: TOML, docs/paper-venue.md")
     add("--fund", type=funded, nargs="+", action="extend", default=[], metavar="0xWALLET=USD")
     add("--ready-file", type=Path, help="written with the url once it listens")
@@ -53,7 +54,8 @@ def configuration(given: argparse.Namespace) -> VenueConfig:
     settings.update(
         {name: value for name in SETTINGS if (value := getattr(given, name)) is not None}
     )
-    config = msgspec.convert({"tape": str(RECORDED), **settings}, VenueConfig)
+    usual = "" if settings.get("markets") else str(RECORDED)
+    config = msgspec.convert({"tape": usual, **settings}, VenueConfig)
     loop = config.loop and not given.once
     return msgspec.structs.replace(config, loop=loop, accounts=(*config.accounts, *given.fund))
 

@@ -57,15 +57,17 @@ ROWS_SHOWN_MAX: Final = 10_000
 @web.middleware
 async def only_from_here(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse /admin to anybody beyond the loopback interface."""
-    if request.path.startswith("/admin"):
-        host = request.remote or ""
-        try:
-            local = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            local = False
-        if not local:
-            raise Refused("the control API answers on the loopback interface only", 403)
+    if request.path.startswith("/admin") and not is_from_here(request):
+        raise Refused("the control API answers on the loopback interface only", 403)
     return await handler(request)
+
+
+def is_from_here(request: web.Request) -> bool:
+    """Tell whether a request came through the loopback interface."""
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
 
 
 @routes.post("/admin/market")

@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from services.paper_venue.habits import Liquidity, kinds_of
 from shared.domain.ids import Wallet
 from shared.domain.units import Price, Usd
 
@@ -41,7 +42,11 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tape: str = ""  # a tape file or the recorded set's directory; empty: markets by /admin only
     speed: float = 1.0  # recorded milliseconds a real millisecond
     loop: bool = True  # start the tape again at its end, with fresh markets
-    leaders: Literal["none", "synthetic"] = "none"
+    markets: int = 0  # that live at a time where no tape is played; 0: by /admin only
+    market_life_s: int = 900  # of a synthetic market, from its opening to its end
+    liquidity: Liquidity = Liquidity()  # of synthetic markets
+    leaders: str = "none"  # none, synthetic, synthetic:all, or synthetic:KIND,KIND (habits.py)
+    crowd_size: int = 0  # leaders, of the kinds asked for; 0: one of each
     accounts: tuple[Funded, ...] = ()
     bind_owner_on_first_order: bool = True  # an ownerless wallet belongs to its first valid signer
 
@@ -74,3 +79,8 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cached_balances: bool = True  # deposits, splits and redemptions count after a look (1.7)
     gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
     gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration
+
+    def __post_init__(self) -> None:
+        kinds_of(self.leaders)
+        if self.markets < 0 or self.crowd_size < 0 or self.market_life_s < 1:
+            raise ValueError("markets and crowd_size are 0 or more, market_life_s 1 or more")

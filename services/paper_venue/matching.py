@@ -53,6 +53,10 @@ class MarketBook:
             return None
         return Price(max(prices) if is_bid else min(prices))
 
+    def depth(self, *, is_bid: bool) -> dict[int, int]:
+        """Return the recorded size at each price of one side, without resting orders."""
+        return dict(self._depth[is_bid])
+
     def depth_at(self, price: int, *, is_bid: bool) -> Shares:
         return Shares(self._depth[is_bid].get(price, 0))
 

@@ -1,8 +1,7 @@
-"""Drives the venue: plays a tape at a speed and lets the synthetic leaders trade."""
+"""Drives the venue: plays a tape at a speed, or a synthetic world, and lets leaders trade."""
 
 import asyncio
 import logging
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,10 +13,11 @@ from services.paper_venue.core import (
     resolve_market,
     set_depth,
 )
-from services.paper_venue.leaders import Holding, Leader, Outcome, Sight, crowd
+from services.paper_venue.crowds import traders
 from services.paper_venue.settlement import Stamp, new_tx
 from services.paper_venue.shell import Shell
 from services.paper_venue.state import Refused
+from services.paper_venue.synthetic import lead, live
 from services.paper_venue.tape import (
     ActivityRecord,
     BookRecord,
@@ -32,10 +32,10 @@ from services.paper_venue.tape import (
     market_of,
     payouts_of,
 )
-from shared.domain.ids import ConditionId, TxHash, Wallet, condition_id, wallet
+from services.paper_venue.world import World
+from shared.domain.ids import ConditionId, TxHash, condition_id, wallet
 from shared.domain.units import NS_PER_MS, NS_PER_S, Shares, parse_micro
 
-LEADERS_STEP_S: Final = 0.05
 SLEEP_MAX_S: Final = 1.0
 _log = logging.getLogger("paper_venue")
 
@@ -57,13 +57,15 @@ class Pass(msgspec.Struct, kw_only=True):
 
 
 async def drive(shell: Shell, tape: Tape | None) -> None:
-    """Play the tape and the leaders until cancelled, or until the tape has ended once."""
+    """Play the tape or the world, and the leaders, until cancelled or until all has ended."""
     try:
         async with asyncio.TaskGroup() as group:
             if tape is not None:
                 group.create_task(play(shell, tape))
-            if shell.venue.config.leaders == "synthetic":
-                group.create_task(lead(shell, crowd(shell.venue.config.seed)))
+            elif shell.venue.config.markets:
+                group.create_task(live(shell, World(shell.venue.config)))
+            if shell.venue.config.leaders != "none":
+                group.create_task(lead(shell, traders(shell.venue.config)))
     except BaseExceptionGroup:
         _log.exception("replay_failed")
         raise
@@ -145,43 +147,3 @@ def _opened(shell: Shell, current: Pass, recorded: ConditionId, now_ns: int) -> 
     current.opened[recorded] = market.condition
     open_market(shell.venue, market, now_ns)
     return market.condition
-
-
-async def lead(shell: Shell, leaders: list[Leader]) -> None:
-    """Let the synthetic leaders trade until cancelled."""
-    for leader in leaders:
-        shell.venue.names[leader.wallet] = leader.name
-    while True:
-        for leader in leaders:
-            lead_once(shell, leader)
-        await asyncio.sleep(LEADERS_STEP_S)
-
-
-def lead_once(shell: Shell, leader: Leader) -> None:
-    """Execute what one leader sends now."""
-    orders = leader.next_orders(shell.now_ns(), sights(shell), _holding(shell))
-    for order in orders:
-        try:
-            shell.apply(partial(execute_fill, shell.venue, order))
-        except Refused as refusal:
-            _log.info("leader_refused leader=%s reason=%s", leader.name, refusal.text)
-
-
-def sights(shell: Shell) -> dict[ConditionId, Sight]:
-    """Return the best prices of every market that has both sides."""
-    found = {}
-    for condition, listing in shell.venue.listings.items():
-        bid, ask = listing.book.best(is_bid=True), listing.book.best(is_bid=False)
-        if bid is not None and ask is not None and listing.payouts is None:
-            found[condition] = Sight(condition, bid, ask)
-    return found
-
-
-def _holding(shell: Shell) -> Holding:
-    venue = shell.venue
-
-    def holding(who: Wallet, condition: ConditionId, outcome: Outcome) -> Shares:
-        token = venue.listings[condition].market.tokens[outcome]
-        return Shares(max(0, venue.ledger.tokens[who, token]))
-
-    return holding

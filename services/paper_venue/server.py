@@ -26,6 +26,8 @@ from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.delivery import Peer
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
+from services.paper_venue.page import page_response, wants_page
+from services.paper_venue.page import routes as page_routes
 from services.paper_venue.relayer import get_deployed
 from services.paper_venue.replay import drive
 from services.paper_venue.rest_faults import ANSWERS, LastAnswers, faulty
@@ -61,8 +63,10 @@ async def user_socket(request: web.Request) -> web.WebSocketResponse:
 
 
 async def stream_socket(request: web.Request) -> web.StreamResponse:
-    """Serve the activity stream; a plain GET of the same path says what this is."""
+    """Serve the activity stream; a plain GET says what this is, a browser here gets the page."""
     if request.headers.get("Upgrade", "").lower() != "websocket":
+        if wants_page(request) and admin.is_from_here(request):
+            return page_response()
         return answer({"venue": "paper", "note": "a local imitation; nothing here is real money"})
     hub, peer = shell_of(request).hub, Peer("stream")
 
@@ -83,6 +87,7 @@ def application(shell: Shell) -> web.Application:
     app.router.add_get("/ws/user", user_socket)
     app.router.add_get("/deployed", get_deployed)
     app.router.add_get("/rtds", stream_socket)
+    app.add_routes(page_routes)
     app.router.add_get("/", stream_socket)
     for table in (
         data_api.routes,
@@ -129,7 +134,7 @@ async def running(
     shell.rules.add(scenario, now_ns())
     shell.catch_up()
     replay = None
-    if tape is not None or config.leaders != "none":
+    if tape is not None or config.leaders != "none" or config.markets:
         replay = asyncio.create_task(drive(shell, tape))
     try:
         yield Running(f"http://{config.host}:{port}", shell, replay)

@@ -51,8 +51,8 @@ def config(tmp_path: Path) -> Path:
 
 def test_every_command_that_was_promised_is_there() -> None:
     promised = {
-        "demo", "up", "down", "status", "risk", "why", "config", "what-if", "verify", "check",
-        "halt", "reduce-only", "resume", "unfollow", "follow", "reload", "provision",
+        "demo", "up", "down", "venue", "status", "risk", "why", "config", "what-if", "verify",
+        "check", "halt", "reduce-only", "resume", "unfollow", "follow", "reload", "provision",
     }  # fmt: skip
     assert set(NAMES) == promised
 

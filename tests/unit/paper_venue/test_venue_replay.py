@@ -8,8 +8,9 @@ import pytest
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue
 from services.paper_venue.leaders import crowd
-from services.paper_venue.replay import Pass, apply_record, lead_once, play, sights
+from services.paper_venue.replay import Pass, apply_record, play
 from services.paper_venue.shell import Shell
+from services.paper_venue.synthetic import Stage, sights
 from services.paper_venue.tape import (
     ActivityRecord,
     BookRecord,
@@ -136,10 +137,11 @@ async def test_a_record_the_venue_refuses_is_left_out(caplog: pytest.LogCaptureF
 async def test_leaders_trade_the_books_they_see() -> None:
     built = shell(leaders="synthetic")
     apply_record(built, one_pass(0), BOOK)
-    assert sights(built)[CONDITION].ask == 500_000
+    assert sights(built.venue, T0)[CONDITION].ask == 500_000
     leader = crowd(1)[0]
+    stage = Stage(built, [leader])
     for _ in range(400):
-        lead_once(built, leader)
+        stage.step()
     built.close()
     trades = [trade for trade in built.venue.trades.values() if trade.taker == leader.wallet]
     assert trades
