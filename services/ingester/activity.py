@@ -20,7 +20,7 @@ from shared.domain.ids import TxHash, Wallet, content_id, partition_of
 from shared.domain.messages import Fact, FeedChanged, LeaderFilled
 from shared.domain.observations import Activity
 from shared.domain.units import NS_PER_MS, NS_PER_S
-from shared.polymarket.activity_feed import ActivityFeed
+from shared.polymarket.activity_feed import ActivityEvent, ActivityFeed, TakerRow
 from shared.polymarket.errors import Garbage
 from shared.polymarket.stream import Host, Pace, pump
 from shared.runtime.clock import Clock
@@ -39,9 +39,10 @@ FeedState = Literal["connected", "lost", "silent"]
 class _Socket:
     """One connection, kept up by the driver until it is replaced."""
 
-    def __init__(self, name: str, hub: "ActivityHub") -> None:
+    def __init__(self, name: str, hub: "ActivityHub", *, fallback: bool) -> None:
         now_ns = hub.clock.now_ns()
         self.name, self._hub = name, hub
+        self._feed = ActivityFeed(fallback=fallback)
         self.watch = Watch(hub.limits, now_ns=now_ns)
         self.state: FeedState = "lost"
         self.since_ns = now_ns
@@ -49,14 +50,14 @@ class _Socket:
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        host: Host[Activity | Garbage] = Host(
+        host: Host[ActivityEvent] = Host(
             now_ns=self._hub.clock.now_ns,
             event=lambda event: self._hub.heard(self, event),
             connected=self._connected,
             lost=lambda reason: self._hub.became(self, "lost", reason),
         )
         rng = random.Random()  # noqa: S311 - jitter
-        await pump(self._hub.url, ActivityFeed(), host=host, rng=rng, pace=_PACE)
+        await pump(self._hub.url, self._feed, host=host, rng=rng, pace=_PACE)
 
     def _connected(self) -> None:
         self.watch.opened(now_ns=self._hub.clock.now_ns())
@@ -143,13 +144,13 @@ class ActivityHub:
             self._gaps[partition].count(facts)
         for fact in facts:
             if isinstance(fact, LeaderFilled) and fact.source != "stream":
-                self.traded(fact.tx, fact.ts_ns)
+                self.traded(fact.tx, fact.ts_ns, fact.leader)
 
-    def traded(self, tx: TxHash, venue_ns: int) -> None:
+    def traded(self, tx: TxHash, venue_ns: int, leader: Wallet | None = None) -> None:
         """Take note of a trade that another source showed: every socket must tell it too."""
         now_ns = self.clock.now_ns()
         for socket in self.sockets:
-            socket.watch.owed(tx, venue_ns=venue_ns, now_ns=now_ns)
+            socket.watch.owed(tx, venue_ns=venue_ns, now_ns=now_ns, leader=leader)
 
     # --- sockets --------------------------------------------------------------------------
 
@@ -180,8 +181,8 @@ class ActivityHub:
                 renewed_ns = now_ns
                 socket = await self._renew(socket)
 
-    def _open(self, name: str) -> _Socket:
-        socket = _Socket(name, self)
+    def _open(self, name: str, *, fallback: bool = False) -> _Socket:
+        socket = _Socket(name, self, fallback=fallback)
         self.sockets.append(socket)
         return socket
 
@@ -189,7 +190,7 @@ class ActivityHub:
         if old.state == "connected":  # told once, however often its successors stay silent
             old.since_ns = verdict.since_ns
         self.became(old, "silent", verdict.reason)
-        fresh = self._open(old.name)
+        fresh = self._open(old.name, fallback=True)
         fresh.state, fresh.since_ns = "silent", old.since_ns
         self.sockets.remove(old)
         await old.close()
@@ -208,27 +209,35 @@ class ActivityHub:
         await old.close()
         return fresh
 
-    def heard(self, socket: _Socket, event: Activity | Garbage) -> None:
-        """Take what a socket told."""
+    def heard(self, socket: _Socket, event: ActivityEvent) -> None:
+        """Take what a socket told; takers' rows are news, and no proof that it tells all."""
         now_ns = self.heard_ns = self.clock.now_ns()
         if isinstance(event, Garbage):
             self._dead.bury("activity stream", event.reason, event.excerpt)
             return
-        if is_from_the_future(event, now_ns):
-            self._dead.bury("activity stream", "stamped in the future", repr(event))
+        row = event.row if isinstance(event, TakerRow) else event
+        if is_from_the_future(row, now_ns):
+            self._dead.bury("activity stream", "stamped in the future", repr(row))
             return
-        socket.told.set()
-        socket.watch.heard(event.tx, venue_ns=event.venue_ns, now_ns=now_ns)
-        for other in self.sockets:
-            if other is not socket:
-                other.watch.owed(event.tx, venue_ns=event.venue_ns, now_ns=now_ns)
-        if socket.state != "connected":
-            self.became(socket, "connected", "it delivers")
-        lane = self.lanes.get(self._partitions.get(event.wallet, -1))
+        if row is event:
+            self._proves(socket, row, now_ns)
+        lane = self.lanes.get(self._partitions.get(row.wallet, -1))
         if lane is not None:
             self.rows += 1
-            if not lane.offer(StreamRow(row=event, seen_ns=now_ns)):
-                log(_logger, logging.WARNING, "row_left_to_rest", leader=event.wallet)
+            if not lane.offer(StreamRow(row=row, seen_ns=now_ns)):
+                log(_logger, logging.WARNING, "row_left_to_rest", leader=row.wallet)
+
+    def _proves(self, socket: _Socket, event: Activity, now_ns: int) -> None:
+        """Take a row as a sign that its socket works, and as one that the others owe."""
+        socket.told.set()
+        leader = event.wallet if event.wallet in self._partitions else None
+        times = {"venue_ns": event.venue_ns, "now_ns": now_ns}
+        socket.watch.heard(event.tx, leader=leader, **times)
+        for other in self.sockets:
+            if other is not socket:
+                other.watch.owed(event.tx, leader=leader, **times)
+        if socket.state != "connected":
+            self.became(socket, "connected", "it delivers")
 
     def became(self, socket: _Socket, state: FeedState, detail: str) -> None:
         """Tell a socket's change; where none is left that works, every lane may miss rows."""

@@ -9,7 +9,6 @@ then nothing of these fills is said: a share may come late, never twice. If the 
 that is told as a gap of the leader, which his next positions close.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -24,6 +23,7 @@ from services.ingester.said import (
     is_said,
     named,
     remember,
+    unsaid,
 )
 from services.ingester.said import (
     row_key as row_key,
@@ -187,15 +187,17 @@ def _current(leader: Leader, rows: Iterable[Activity], now_ns: int) -> list[Acti
 def _count(leader: Leader, rows: Sequence[Activity], *, seen_ns: int, source: Source) -> list[Fact]:
     """Return what was not said of a complete read's rows; none of fills that it cuts otherwise."""
     other = differing(leader, rows)
-    facts: list[Fact] = []
-    counts: Counter[str] = Counter()
+    equals: dict[str, list[Activity]] = {}
     for row in rows:
-        if row.action == "TRADE" and fills_key(row) in other:
-            continue
-        key = row_key(row)
-        counts[key] += 1
-        if counts[key] > (leader.seen[key].count if key in leader.seen else 0):
-            facts.append(_fact(row, counts[key] - 1, seen_ns, source))
+        if row.action != "TRADE" or fills_key(row) not in other:
+            equals.setdefault(row_key(row), []).append(row)
+    facts: list[Fact] = []
+    for key, each in equals.items():
+        before = leader.seen[key].count if key in leader.seen else 0
+        facts += [
+            _fact(row, ordinal, seen_ns, source)
+            for ordinal, row in enumerate(unsaid(leader, key, each), start=before)
+        ]
     return facts
 
 

@@ -2,14 +2,15 @@
 
 The venue gives activity no id, and one transaction can hold identical rows, so a row's identity
 is what it says plus its ordinal among its equals in that transaction (protocol.md 6.6). Price is
-not part of it: each source derives it with different last digits.
+not part of it, since each source derives it with different last digits; but equals may have been
+filled at different prices, so a read's rows are matched to what was said by the nearest price.
 
 Sources may cut the same fills into different rows. Sure to agree are only the sums of a wallet's
 buys, or sales, of one token in one transaction: what is summed so is called *fills* here.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from shared.domain.ids import TokenId, TxHash, Wallet, content_id
 from shared.domain.market import Side
 from shared.domain.messages import LeaderActed, LeaderBaselineRead, LeaderFilled
 from shared.domain.observations import Activity
-from shared.domain.units import NS_PER_S, ZERO_SHARES, Shares
+from shared.domain.units import NS_PER_S, ZERO_SHARES, Price, Shares
 
 _SLACK_S: Final = 10  # the stream stamps a row up to some seconds apart from its block
 
@@ -28,6 +29,10 @@ class Seen(msgspec.Struct, frozen=True):
 
     count: int
     venue_s: int
+    prices: tuple[Price, ...] = ()  # of the trades among them
+
+
+_NOTHING: Final = Seen(0, 0)
 
 
 class Fills(msgspec.Struct, frozen=True):
@@ -103,6 +108,16 @@ def _shown(leader: Leader, trades: list[Activity]) -> int:
     )
 
 
+def unsaid(leader: Leader, key: str, rows: Sequence[Activity]) -> list[Activity]:
+    """Return those rows of one identity that add to what was said of it, the cheapest first."""
+    seen = leader.seen.get(key, _NOTHING)
+    left = sorted(rows, key=lambda row: row.price or 0)
+    for price in seen.prices:
+        if left:
+            left.remove(min(left, key=lambda row: abs((row.price or 0) - price)))
+    return left[max(0, seen.count - len(seen.prices)) :]
+
+
 def is_said(leader: Leader, row: Activity) -> bool:
     """Tell whether a row of the stream adds nothing: it was said, or its fills were counted."""
     if row_key(row) in leader.seen:
@@ -116,7 +131,10 @@ def remember(leader: Leader, fact: LeaderFilled | LeaderActed) -> None:
     before, venue_s = leader.seen.get(fact.row), fact.ts_ns // NS_PER_S
     said = before.count if before else 0
     count = max(fact.ordinal + 1, said)
-    leader.seen[fact.row] = Seen(count, venue_s)
+    prices = before.prices if before else ()
+    if isinstance(fact, LeaderFilled):
+        prices += (fact.price,) * (count - said)
+    leader.seen[fact.row] = Seen(count, venue_s, prices)
     if isinstance(fact, LeaderFilled):
         key = _fills_key(fact.leader, fact.tx, fact.token, fact.side)
         added = Shares((count - said) * fact.size)
@@ -124,9 +142,9 @@ def remember(leader: Leader, fact: LeaderFilled | LeaderActed) -> None:
 
 
 def named(row: Activity) -> str:
-    """Name a row that a baseline contains: its identity, its time, and what fills it is of."""
+    """Name a row that a baseline contains: its identity, time, fills it is of, size and price."""
     name = f"{row_key(row)}@{row.venue_ns // NS_PER_S}"
-    return f"{name}@{fills_key(row)}@{row.size}" if row.action == "TRADE" else name
+    return f"{name}@{fills_key(row)}@{row.size}@{row.price}" if row.action == "TRADE" else name
 
 
 def begun(fact: LeaderBaselineRead) -> Leader:
@@ -134,9 +152,10 @@ def begun(fact: LeaderBaselineRead) -> Leader:
     leader = Leader(through_s=fact.through_s, kept_s=fact.kept_s)
     for name in fact.rows:
         key, at_s, *fills = name.split("@")
-        count = leader.seen[key].count if key in leader.seen else 0
-        leader.seen[key] = Seen(count + 1, int(at_s))
-        if fills:  # baselines used to name no fills
+        before = leader.seen.get(key, _NOTHING)
+        prices = before.prices + tuple(Price(int(price)) for price in fills[2:])
+        leader.seen[key] = Seen(before.count + 1, int(at_s), prices)
+        if fills:  # baselines used to name no fills, and then no price
             _add(leader, fills[0], Shares(int(fills[1])), int(at_s), counted=True)
     return leader
 

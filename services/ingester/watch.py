@@ -1,7 +1,8 @@
 """Judges one socket of the activity stream by what it should have told, never by its PONG.
 
 The stream is unfiltered, so silence means something; and whatever trades the market stream, REST
-or a second socket show, it must tell too (protocol.md 5.4). Pure: every call takes the time.
+or a second socket show, it must tell too (protocol.md 5.4). A leader's trades are owed by
+themselves: those of strangers that are told excuse none of his. Pure: every call takes the time.
 """
 
 from collections import OrderedDict, deque
@@ -10,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from shared.domain.ids import TxHash
+from shared.domain.ids import TxHash, Wallet
 from shared.domain.units import NS_PER_S
 
 _HEARD_MAX: Final = 20_000  # transactions; the venue makes about 50 a second
@@ -28,6 +29,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     steady_ns: int = 60 * NS_PER_S  # lateness is no reason to replace a younger socket
 
 
+# A transaction, as anybody's or as a followed leader's.
+Trade = tuple[TxHash, Wallet | None]
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """Why a socket is not believed any more, and since when it was not worth it."""
 
@@ -41,40 +46,46 @@ class Watch:
     def __init__(self, limits: Limits, *, now_ns: int) -> None:
         self._limits = limits
         self.heard_ns = 0  # the last trade of anybody on this connection; 0: none yet
-        self._heard: OrderedDict[TxHash, None] = OrderedDict()
+        self._heard: OrderedDict[Trade, None] = OrderedDict()
         self.opened(now_ns=now_ns)
 
     def opened(self, *, now_ns: int) -> None:
         """Begin a connection: it owes nothing yet."""
         self.opened_ns, self.heard_ns = now_ns, 0
-        self._owed: OrderedDict[TxHash, int] = OrderedDict()
-        self._missed, self._missed_ns = 0, 0
+        self._owed: OrderedDict[Trade, int] = OrderedDict()
+        self._missed: dict[Wallet | None, tuple[int, int]] = {}  # how many in a row, since when
         self._lags: deque[int] = deque(maxlen=_LAGS)
 
-    def heard(self, tx: TxHash, *, venue_ns: int, now_ns: int) -> None:
-        """Take note of a row this connection told."""
+    def heard(
+        self, tx: TxHash, *, venue_ns: int, now_ns: int, leader: Wallet | None = None
+    ) -> None:
+        """Take note of a row this connection told; of whom, if he is followed."""
         self.heard_ns = now_ns
         self._lags.append(now_ns - venue_ns)
-        self._heard[tx] = None
-        if len(self._heard) > _HEARD_MAX:
+        for who in {None, leader}:
+            self._heard[tx, who] = None
+            # Of a leader only what was missed is ever owed, so any row of his ends the series.
+            if self._owed.pop((tx, who), None) is not None or who:
+                self._missed.pop(who, None)
+        while len(self._heard) > _HEARD_MAX:
             self._heard.popitem(last=False)
-        if self._owed.pop(tx, None) is not None:
-            self._missed = 0
 
-    def owed(self, tx: TxHash, *, venue_ns: int, now_ns: int) -> None:
+    def owed(self, tx: TxHash, *, venue_ns: int, now_ns: int, leader: Wallet | None = None) -> None:
         """Take note of a trade that another source showed: this connection must tell it too."""
         was_listening = venue_ns > self.opened_ns + self._limits.grace_ns
-        known = tx in self._heard or tx in self._owed
+        known = (tx, leader) in self._heard or (tx, leader) in self._owed
         if was_listening and not known and len(self._owed) < _OWED_MAX:
-            self._owed[tx] = now_ns
+            self._owed[tx, leader] = now_ns
 
     def verdict(self, *, now_ns: int) -> Verdict | None:
         """Return why the connection is to be replaced, or None while it is worth its place."""
         limits = self._limits
         self._mature(now_ns)
-        if self._missed >= limits.misses_max:
-            told = f"{self._missed} trades in a row were shown elsewhere and not told"
-            return Verdict(told, self._missed_ns)
+        for who, (count, since_ns) in self._missed.items():
+            if count >= limits.misses_max:
+                of = f" of {who}" if who else ""
+                told = f"{count} trades in a row{of} were shown elsewhere and not told"
+                return Verdict(told, since_ns)
         last_ns = max(self.opened_ns, self.heard_ns)
         if now_ns - last_ns > limits.silence_ns:
             return Verdict(f"no data for {(now_ns - last_ns) / NS_PER_S:.1f} s", last_ns)
@@ -87,10 +98,9 @@ class Watch:
     def _mature(self, now_ns: int) -> None:
         """Count what was not told in time; it is found among the oldest."""
         while self._owed:
-            tx, shown_ns = next(iter(self._owed.items()))
+            (tx, who), shown_ns = next(iter(self._owed.items()))
             if now_ns - shown_ns < self._limits.grace_ns:
                 return
-            del self._owed[tx]
-            if not self._missed:
-                self._missed_ns = shown_ns
-            self._missed += 1
+            del self._owed[tx, who]
+            count, since_ns = self._missed.get(who, (0, shown_ns))
+            self._missed[who] = (count + 1, since_ns)

@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from shared.domain.book import Book
-from shared.domain.ids import TxHash, Wallet
+from shared.domain.ids import ConditionId, TokenId, TxHash, Wallet
 from shared.domain.messages import Fact, LeaderActed, LeaderFilled
-from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, parse_micro
+from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Shares, Usd, parse_micro
+from shared.domain.views import POSITIONS, PositionsView, PositionView, encode
 
 _SIZES: Final = (5, 5, 10, 10, 10, 25, 40)  # few: equal fills are the hard case
 _PAGE: Final = 1_000
@@ -26,6 +27,7 @@ class Row(NamedTuple):
     token: str
     side: str
     size: int  # micro-shares
+    price: int  # of a trade, in ten-thousandths of a dollar: sources differ in the last digits
 
 
 class Market(NamedTuple):
@@ -70,9 +72,12 @@ class Crowd:
         }
         fills = [fill]
         for _ in range(rng.choice((0, 0, 0, 1, 3))):
-            same = rng.random() < 0.7
+            same = rng.random() < 0.5
             self.identical += same
-            fills.append(fill if same else {**fill, "size": rng.choice(_SIZES) + 1})
+            other = {**fill, "size": rng.choice(_SIZES) + 1}
+            if rng.random() < 0.5:  # as many, for another price
+                other = {**fill, "price": f"0.{rng.randint(30, 70)}"}
+            fills.append(fill if same else other)
         done = await self._admin.post("fills", {"fills": fills})
         self.fills += int(done["executed"])
 
@@ -146,7 +151,12 @@ def _row(told: dict[str, Any]) -> Row:
         (told["token_id"] or "") if told["type"] == "TRADE" else "",
         (told["side"] or "") if told["type"] == "TRADE" else "",
         parse_micro(str(told["size"])),
+        _ten_thousandths(parse_micro(str(told["price"]))) if told["type"] == "TRADE" else 0,
     )
+
+
+def _ten_thousandths(micro: int) -> int:
+    return (micro + 50) // 100
 
 
 def _levels(told: dict[str, int]) -> dict[int, int]:
@@ -162,9 +172,10 @@ def said(facts: Iterable[Fact]) -> Counter[Row]:
     rows: Counter[Row] = Counter()
     for fact in facts:
         if isinstance(fact, LeaderFilled):
-            rows[Row(fact.leader, "TRADE", fact.tx, fact.token, fact.side, fact.size)] += 1
+            price = _ten_thousandths(fact.price)
+            rows[Row(fact.leader, "TRADE", fact.tx, fact.token, fact.side, fact.size, price)] += 1
         elif isinstance(fact, LeaderActed):
-            rows[Row(fact.leader, fact.action, fact.tx, "", "", fact.size)] += 1
+            rows[Row(fact.leader, fact.action, fact.tx, "", "", fact.size, 0)] += 1
     return rows
 
 
@@ -193,14 +204,34 @@ class Served:
             for stretch in _stretches(books, history[token])
         )
 
-    def behind(self, history: dict[str, dict[int, Any]]) -> list[Book]:
-        """Return the newest books that are trusted and are not the venue's newest."""
-        newest = [books[-1] for token, books in self.versions.items() if token in history]
-        return [
-            book
-            for book in newest
-            if book.trusted and history[book.token][max(history[book.token])] != sides_of(book)
-        ]
+    def behind(self, history: dict[str, dict[int, Any]]) -> list[str]:
+        """Return the tokens whose newest book is not the venue's newest, trusted."""
+        found = []
+        for token, versions in history.items():
+            books = self.versions.get(token)
+            truth = versions[max(versions)]
+            if not books or not books[-1].trusted or sides_of(books[-1]) != truth:
+                found.append(token)
+        return found
+
+
+def kept_in_view(markets: Iterable[Market]) -> dict[str, bytes]:
+    """Return a view by which we hold something of each market, so that its books are watched."""
+    positions = tuple(
+        PositionView(
+            condition=ConditionId(market.condition),
+            token=TokenId(market.tokens[0]),
+            outcome=0,
+            shares=Shares(MICRO),
+            cost=Usd(0),
+            realised=Usd(0),
+            unsettled=Shares(0),
+            changed_ns=0,
+        )
+        for market in markets
+    )
+    view = PositionsView(wallet=Wallet("0x" + "0" * 40), positions=positions, orders=())
+    return {POSITIONS: encode(view)}
 
 
 class Handovers:

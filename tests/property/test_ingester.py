@@ -22,6 +22,8 @@ POLICY = Policy(overlap_s=120)
 LEADERS = (LEADER, OTHER_LEADER)
 HISTORY_S = 300  # the world is this old when we begin to follow
 END_S = 2_000
+MERGES = 5  # the variant; the others are trades of three sizes, two of them at two prices
+PRICES = (Price(400_000), Price(600_000))
 
 law = settings(max_examples=150, deadline=None)
 
@@ -71,7 +73,7 @@ transactions = st.builds(
     leader=st.integers(0, 1),
     at_s=st.integers(0, END_S - 400),
     index_delay_s=st.integers(0, POLICY.overlap_s),
-    variants=st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple),
+    variants=st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple),
 )
 steps = st.lists(
     st.builds(
@@ -90,8 +92,14 @@ def rows_of(number: int, transaction: Transaction) -> list[Activity]:
     leader, at_s = LEADERS[transaction.leader], T0_S + transaction.at_s
     return [
         an_action("MERGE", leader=leader, number=number, at_s=at_s)
-        if variant == 3
-        else a_trade(leader=leader, size=Shares((variant + 1) * MICRO), number=number, at_s=at_s)
+        if variant == MERGES
+        else a_trade(
+            leader=leader,
+            size=Shares((variant // 2 + 1) * MICRO),
+            price=PRICES[variant % 2],
+            number=number,
+            at_s=at_s,
+        )
         for variant in transaction.variants
     ]
 
@@ -222,6 +230,33 @@ def test_each_row_and_ordinal_is_said_exactly_once(
     assert set(said.values()) <= {1}
     assert len({fact.id for fact in live.said}) == len(live.said)
     assert not any(isinstance(fact, FeedChanged) for fact in live.said), "they contradict nothing"
+
+
+@law
+@given(worlds, steps)
+def test_equal_fills_at_two_prices_are_said_at_both(
+    world: list[Transaction], told: list[Step]
+) -> None:
+    """Each source shows prices with digits of its own: what is said is close to what happened."""
+    live, _ = run(world, told)
+    before = Live()
+    begin(before, world)
+    inside = Counter(
+        (key, round(price, -3))
+        for leader in before.state.leaders.values()
+        for key, seen in leader.seen.items()
+        for price in seen.prices
+    )
+    happened = Counter(
+        (core.row_key(row), row.price)
+        for number, transaction in enumerate(world)
+        for row in rows_of(number, transaction)
+        if row.action == "TRADE"
+    )
+    said = Counter(
+        (fact.row, round(fact.price, -3)) for fact in live.said if isinstance(fact, LeaderFilled)
+    )
+    assert said + inside == happened
 
 
 @law

@@ -2,7 +2,7 @@
 
 Leaders fill with equal rows in one transaction, books change, a seeded storm breaks sockets and
 answers, the process is killed and loses its store. When the storm is over, the ledger says each
-row the venue executed exactly once, and every book served as trusted is one the venue had.
+row the venue executed exactly once, and every book is the venue's and trusted.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 
-from services.lab.feeds_world import Admin, Crowd, Market, Served, said
+from services.lab.feeds_world import Admin, Crowd, Market, Served, kept_in_view, said
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.server import running
 from shared.domain.book import Book
@@ -49,7 +49,7 @@ class Told:
         self.missing: Counter[Any] = Counter()
         self.extra: Counter[Any] = Counter()
         self.astray_s = 0.0
-        self.behind: list[Book] = []
+        self.behind: list[str] = []
         self.rows = self.kills = self.trusted = 0
         self.fired: Counter[str] = Counter()
         self.steps: Counter[str] = Counter()
@@ -97,6 +97,7 @@ async def storm(loop: VirtualLoop, seed: int) -> Told:
             process.start()
         crowd.cancel()
         await asyncio.gather(crowd, return_exceptions=True)
+        await store.write_views(kept_in_view(markets))
         await asyncio.sleep(CALM_S)
         process.check()
         await judge(told, admin, markets, ledger=ledger, served=served)

@@ -119,7 +119,7 @@ async def test_a_leaders_trades_that_only_rest_shows_are_a_stall() -> None:
             await only_rest_shows(system, venue, market, size)
         await eventually(lambda: any_silent(system), deadline_s=15)
         (silent,) = [step for step in await steps(system) if step.state == "silent"]
-        assert "trades in a row were shown elsewhere and not told" in silent.detail
+        assert f"trades in a row of {LEADER} were shown elsewhere and not told" in silent.detail
 
 
 async def only_rest_shows(system: System, venue: Running, market: Any, size: int) -> None:

@@ -162,7 +162,7 @@ def test_a_read_that_shows_fewer_takes_nothing_back() -> None:
 def test_rows_of_one_transaction_are_counted_apart() -> None:
     buy, sale = a_trade(), a_trade(side="SELL")
     facts = hear(a_state(), a_read(buy, sale, buy))
-    assert [fact.ordinal for fact in facts if isinstance(fact, LeaderFilled)] == [0, 0, 1]
+    assert [fact.ordinal for fact in facts if isinstance(fact, LeaderFilled)] == [0, 1, 0]
 
 
 # --- the chain, and sources that cut fills differently --------------------------------------
@@ -312,7 +312,7 @@ def test_a_baseline_tells_holdings_and_the_rows_inside_them() -> None:
     (fact,) = hear(State(), baseline(row, row))
     assert isinstance(fact, LeaderBaselineRead)
     assert fact.holdings == ((CONDITION, shares(60), shares(0)),)
-    name = f"{core.row_key(row)}@{T0_S - 9}@{said.fills_key(row)}@{row.size}"
+    name = f"{core.row_key(row)}@{T0_S - 9}@{said.fills_key(row)}@{row.size}@{row.price}"
     assert fact.rows == (name,) * 2
     assert (fact.kept_s, fact.through_s, fact.ts_ns) == (T0_S - 600, T0_S, T0_NS)
     assert (fact.cause, fact.root) == ("", fact.id)

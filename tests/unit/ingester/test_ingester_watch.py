@@ -68,6 +68,22 @@ def test_three_trades_in_a_row_shown_elsewhere_only_are_a_verdict_while_stranger
     assert verdict.since_ns == T0 + 21 * S
 
 
+def test_strangers_trades_that_are_told_excuse_none_of_a_leaders() -> None:
+    """The stream is frozen for one wallet alone; even his counterparts' rows are told."""
+    watch = a_watch()
+    talks(watch, 60)
+    for number in (1, 2, 3):
+        moment = {"venue_ns": T0 + 20 * S, "now_ns": T0 + (20 + number) * S}
+        watch.owed(tx(number), leader=ANN, **moment)
+        watch.heard(tx(number), **moment)
+        watch.heard(tx(number), leader=BEN, **moment)
+    verdict = watch.verdict(now_ns=T0 + 60 * S)
+    assert verdict is not None
+    assert verdict.reason == f"3 trades in a row of {ANN} were shown elsewhere and not told"
+    watch.heard(tx(4), leader=ANN, venue_ns=T0 + 61 * S, now_ns=T0 + 61 * S)
+    assert watch.verdict(now_ns=T0 + 61 * S) is None, "he is told again"
+
+
 def test_a_trade_told_after_all_forgives_the_misses_before_it() -> None:
     watch = a_watch()
     talks(watch, 40)

@@ -9,7 +9,7 @@ import pytest
 from shared.domain.ids import TokenId, Wallet
 from shared.domain.units import Price
 from shared.polymarket import parse, parse_own, scalars, wire
-from shared.polymarket.activity_feed import ActivityFeed
+from shared.polymarket.activity_feed import ActivityFeed, TakerRow
 from shared.polymarket.auth import Credentials
 from shared.polymarket.errors import Garbage, WireError
 from shared.polymarket.parse_own import Me
@@ -449,6 +449,23 @@ def test_what_the_activity_stream_says_otherwise() -> None:
     assert feed.receive(combo, now_ns=NOW_NS) == []
     assert feed.heard_ns == NOW_NS
     assert feed.poll(now_ns=NOW_NS) == feed.closed(now_ns=NOW_NS) == []
+
+
+def test_takers_rows_stand_in_until_all_rows_are_told_again() -> None:
+    feed = ActivityFeed(fallback=True)
+    [subscription] = feed.opened(now_ns=5)
+    kinds = [each["type"] for each in json.loads(subscription)["subscriptions"]]
+    assert kinds == ["trades", "orders_matched"]
+    taker = json.dumps({"type": "orders_matched", "payload": rtds()})
+    [told] = feed.receive(taker, now_ns=NOW_NS)
+    assert isinstance(told, TakerRow)
+    assert told.row.token == YES
+    assert feed.heard_ns == 5, "takers' rows do not prove that the stream tells all"
+    [row] = feed.receive(json.dumps({"type": "trades", "payload": rtds()}), now_ns=NOW_NS)
+    assert row == told.row
+    assert feed.receive(taker, now_ns=NOW_NS) == []
+    feed.opened(now_ns=NOW_NS)
+    assert feed.receive(taker, now_ns=NOW_NS) == [told]
 
 
 def test_a_user_stream_is_never_silent_and_tells_garbage_apart() -> None:
