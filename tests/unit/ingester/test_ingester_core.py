@@ -165,6 +165,25 @@ def test_rows_of_one_transaction_are_counted_apart() -> None:
     assert [fact.ordinal for fact in facts if isinstance(fact, LeaderFilled)] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("first", [400_000, 600_000])
+def test_equal_fills_at_two_prices_are_said_at_both(first: int) -> None:
+    """Each source derives a price with last digits of its own."""
+    state = a_state()
+    hear(state, frame(a_trade(price=Price(first + 3))))
+    facts = hear(state, a_read(a_trade(price=Price(600_000)), a_trade(price=Price(400_000))))
+    fills = [(fact.price, fact.ordinal) for fact in facts if isinstance(fact, LeaderFilled)]
+    assert fills == [(1_000_000 - first, 1)]
+
+
+def test_rows_inside_a_baseline_keep_their_prices_to_themselves() -> None:
+    state = State()
+    inside, later = a_trade(price=Price(600_000)), a_trade(price=Price(400_000))
+    core.evolve(state, a_baseline(rows=[said.named(inside)], kept_s=T0_S - 600))
+    [fact] = hear(state, a_read(later, inside))
+    assert isinstance(fact, LeaderFilled)
+    assert (fact.price, fact.ordinal) == (400_000, 1)
+
+
 # --- the chain, and sources that cut fills differently --------------------------------------
 
 
