@@ -121,12 +121,13 @@ async def _asset(request: web.Request) -> tuple[set[Wallet], TokenId | None]:
     """Return whose balance of what is asked for; no token: dollars."""
     caller, shell, query = await _caller(request), shell_of(request), request.query
     wallets = {caller.address}
-    if query.get("signature_type", "0") not in ("0", "-1", ""):
-        wallets = shell.wallets_of(caller.address) - {caller.address}
-    kind = query.get("asset_type", "COLLATERAL").rpartition(".")[2]
-    if kind == "COLLATERAL":
+    kind = query.get("signature_type", "0")
+    if kind not in ("0", "-1", ""):
+        wallets = shell.wallets_by_type(caller.address, int(kind) if kind.isdecimal() else 0)
+    asset = query.get("asset_type", "COLLATERAL").rpartition(".")[2]
+    if asset == "COLLATERAL":
         return wallets, None
-    if kind not in ("CONDITIONAL", "CONDITIONAL-V2"):
+    if asset not in ("CONDITIONAL", "CONDITIONAL-V2"):
         raise Refused("Invalid asset_type")
     token = query.get("token_id", "")
     if not token.isdecimal():

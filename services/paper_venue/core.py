@@ -21,6 +21,7 @@ from services.paper_venue.settlement import (
     advance_trade,
     forget_oldest,
     new_tx,
+    parties,
     record_activity,
     record_trade,
     show_rows,
@@ -42,6 +43,7 @@ from services.paper_venue.state import (
     Row,
     RowKind,
     TickChanged,
+    TimerKind,
     Trade,
     Venue,
     next_number,
@@ -244,7 +246,7 @@ def advance(venue: Venue, now_ns: int) -> None:
     while timers and timers[0][0] <= now_ns:
         due_ns, _, kind, subject = heapq.heappop(timers)
         if isinstance(subject, Trade):
-            advance_trade(venue, subject, kind, due_ns)
+            _settle(venue, subject, kind, due_ns)
         elif isinstance(subject, Heart):
             check_heart(venue, subject, due_ns)
         elif isinstance(subject, Order):
@@ -261,6 +263,13 @@ def advance(venue: Venue, now_ns: int) -> None:
         else:
             show_rows(venue, subject)
     forget_oldest(venue)
+
+
+def _settle(venue: Venue, trade: Trade, kind: TimerKind, now_ns: int) -> None:
+    advance_trade(venue, trade, kind, now_ns)
+    if trade.status == "FAILED":
+        for wallet in parties(trade):
+            cancel_uncovered(venue, wallet, now_ns)
 
 
 def next_due_ns(venue: Venue) -> int | None:

@@ -4,6 +4,7 @@ Proxy, safe and deposit wallets are CREATE2 addresses of production's factories 
 computed as the unified client computes them, so clients that derive their own wallet find funds.
 """
 
+from functools import cache
 from hashlib import blake2b
 from typing import Final
 
@@ -72,16 +73,28 @@ def keyring(seed: int) -> Keyring:
     )
 
 
+def derived_type(owner: Wallet, wallet: Wallet) -> int | None:
+    """Return the signature type of a wallet that a factory made for its owner; None: of none."""
+    address = bytes.fromhex(owner.removeprefix("0x"))
+    for kind, derive in ((1, proxy_wallet), (2, safe_wallet), (3, deposit_wallet)):
+        if derive(address).lower() == wallet:
+            return kind
+    return None
+
+
+@cache
 def proxy_wallet(owner: bytes) -> str:
     """Return the wallet of signature type 1 that an address of 20 bytes signs for."""
     return _create2(PROXY_FACTORY, keccak(owner), keccak(bytes.fromhex(_PROXY_CODE)))
 
 
+@cache
 def safe_wallet(owner: bytes) -> str:
     """Return the wallet of signature type 2."""
     return _create2(SAFE_FACTORY, keccak(bytes(12) + owner), bytes.fromhex(_SAFE_CODE_HASH))
 
 
+@cache
 def deposit_wallet(owner: bytes) -> str:
     """Return the wallet of signature type 3, behind the factory's beacon as new ones are."""
     arguments = bytes(12) + bytes.fromhex(DEPOSIT_FACTORY) + bytes(12) + owner

@@ -76,8 +76,9 @@ def place(shell: Shell, caller: Caller, body: PostBody) -> Json:
     listing = listing_of(shell.venue, signed.tokenId)
     order, offered = _read(shell, caller, body, listing, maker)
     _check_signature(caller, signed, listing)
-    if maker != caller.address and maker not in shell.venue.owner_of:
-        shell.venue.owner_of[maker] = caller.address
+    if maker != caller.address:
+        shell.venue.owner_of.setdefault(maker, caller.address)
+        shell.venue.type_of.setdefault(maker, signed.signatureType)
     placed = shell.apply(lambda now_ns: post_order(shell.venue, order, offered, now_ns))
     return placed_body(order, placed)
 
@@ -100,6 +101,9 @@ def _check_wallets(shell: Shell, caller: Caller, signed: SignedOrder) -> Wallet:
         unowned = owner is None and shell.venue.config.bind_owner_on_first_order
         if maker == caller.address or not (owner == caller.address or unowned):
             raise Refused("maker address not allowed, please use the deposit wallet flow")
+        known = shell.type_of(maker, caller.address)
+        if known is not None and known != signed.signatureType:
+            raise Refused("invalid signature")  # the wallet's code cannot check another type's
     return maker
 
 

@@ -2,6 +2,7 @@
 
 import heapq
 from bisect import insort
+from collections import Counter
 from hashlib import blake2b
 from itertools import islice
 from typing import Literal
@@ -177,12 +178,12 @@ def record_activity(
     condition = listing.market.condition
     payouts = listing.payouts or (0, 0)
     half = Price(MICRO // 2)
-    moves, usd = [], Usd(0)
+    moves, usd, most = [], Usd(0), Shares(0)
     for outcome, token in enumerate(listing.market.tokens):
         shares, price = size, half
         if kind == "REDEEM":
-            shares = min(size, max(Shares(0), venue.ledger.holding(wallet, token)))
-            price = Price(payouts[outcome])
+            shares = redeemable(venue, wallet, token, size)
+            price, most = Price(payouts[outcome]), Shares(max(most, shares))
         cash = proceeds_down(price, shares)
         change = shares if kind == "SPLIT" else Shares(-shares)
         moves.append(Move(wallet, Usd(0), token, condition, outcome, change, price))
@@ -198,7 +199,7 @@ def record_activity(
         wallet=wallet,
         kind=kind,
         condition=condition,
-        size=size,
+        size=most or size,  # of a redemption what there was to redeem
         usd=usd,
         tx=stamp.tx,
         block_s=stamp.now_ns // NS_PER_S,
@@ -206,6 +207,12 @@ def record_activity(
     )
     store_row(venue, row)
     return row
+
+
+def redeemable(venue: Venue, wallet: Wallet, token: TokenId, size: Shares) -> Shares:
+    """Return how much of a size is held and not sold already, settled or not."""
+    held = min(venue.ledger.holding(wallet, token), venue.ledger.tokens[wallet, token])
+    return Shares(min(size, max(0, held)))
 
 
 def store_row(venue: Venue, row: Row) -> None:
@@ -243,18 +250,53 @@ def add_timer(venue: Venue, due_ns: int, kind: TimerKind, subject: Subject) -> N
 
 
 def advance_trade(venue: Venue, trade: Trade, kind: TimerKind, now_ns: int) -> None:
-    """Take one step of a trade's settlement; a failed one takes the fill back."""
-    if kind == "mined":
+    """Take one step of a trade's settlement; a failed one takes the fill back.
+
+    The chain reverts what is not covered by what has settled: who sold what he bought in a trade
+    that failed, or paid with what it brought him, fails too.
+    """
+    if kind == "mined" and _is_covered(venue, trade):
         venue.ledger.settle(trade.moves, now_ns)
         chain.seal(venue, trade, now_ns)
         _to(venue, trade, "MINED", now_ns)
-    elif kind == "confirmed":
-        _to(venue, trade, "CONFIRMED", now_ns)
-    elif kind == "retrying":
+    elif kind in ("mined", "retrying"):
         _to(venue, trade, "RETRYING", now_ns)
+    elif kind == "confirmed" and trade.status == "MINED":
+        _to(venue, trade, "CONFIRMED", now_ns)
     else:
         venue.ledger.match(trade.moves, sign=-1)
+        _withdraw(venue, trade.rows)
         _to(venue, trade, "FAILED", now_ns)
+
+
+def parties(trade: Trade) -> list[Wallet]:
+    """Return who traded, in the order of the legs."""
+    return list(dict.fromkeys((trade.taker, *(leg.wallet for leg in trade.legs))))
+
+
+def _is_covered(venue: Venue, trade: Trade) -> bool:
+    """Tell whether those who traded by order hold, settled, what they give."""
+    sides = [(trade.taker_order, trade.taker), *((leg.order, leg.wallet) for leg in trade.legs)]
+    bound = {wallet for order, wallet in sides if order in venue.orders}
+    cash: Counter[Wallet] = Counter()
+    tokens: Counter[tuple[Wallet, TokenId]] = Counter()
+    for move in trade.moves:
+        if move.wallet in bound:
+            cash[move.wallet] += move.cash
+            if move.token is not None:
+                tokens[move.wallet, move.token] += move.shares
+    ledger = venue.ledger
+    return all(ledger.settled_cash[who] + change >= 0 for who, change in cash.items()) and all(
+        ledger.holding(who, token) + change >= 0 for (who, token), change in tokens.items()
+    )
+
+
+def _withdraw(venue: Venue, rows: tuple[Row, ...]) -> None:
+    """Take back the public rows of a trade that was to settle and did not."""
+    venue.withdrawn |= {row.seq for row in rows}
+    for row in rows:
+        venue.rows.remove(row)
+        venue.rows_of[row.wallet].remove(row)
 
 
 def _to(venue: Venue, trade: Trade, status: TradeStatus, now_ns: int) -> None:
@@ -263,8 +305,9 @@ def _to(venue: Venue, trade: Trade, status: TradeStatus, now_ns: int) -> None:
 
 
 def show_rows(venue: Venue, rows: tuple[Row, ...]) -> None:
-    if rows:
-        venue.events.append(RowsShown(rows))
+    standing = tuple(row for row in rows if row.seq not in venue.withdrawn)
+    if standing:
+        venue.events.append(RowsShown(standing))
 
 
 def _moves(

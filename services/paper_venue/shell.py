@@ -12,6 +12,7 @@ from services.paper_venue.chain_node import Node
 from services.paper_venue.clob import Clob
 from services.paper_venue.core import advance, drain, next_due_ns
 from services.paper_venue.fates import trouble
+from services.paper_venue.keyring import derived_type
 from services.paper_venue.rules import Rules
 from services.paper_venue.signing import Credentials, credentials_for
 from services.paper_venue.sockets import Hub
@@ -90,6 +91,16 @@ class Shell:
         """Return the wallets an EOA signs for, itself included."""
         owned = {wallet for wallet, owner in self.venue.owner_of.items() if owner == address}
         return owned | {address}
+
+    def type_of(self, wallet: Wallet, owner: Wallet) -> int | None:
+        """Return the signature type a wallet is used with, where that is known."""
+        return self.venue.type_of.get(wallet) or derived_type(owner, wallet)
+
+    def wallets_by_type(self, address: Wallet, kind: int) -> set[Wallet]:
+        """Return the wallets of an EOA that a signature type means, or may mean."""
+        types = {who: self.type_of(who, address) for who in self.wallets_of(address) - {address}}
+        exact = {who for who, known in types.items() if known == kind}
+        return exact or {who for who, known in types.items() if known is None}
 
     def note_posted(self, posted: Posted) -> None:
         if len(self.posted) < ORDERS_KEPT:

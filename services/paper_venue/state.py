@@ -251,6 +251,7 @@ class Venue(msgspec.Struct, kw_only=True):
     trades: dict[str, Trade] = msgspec.field(default_factory=dict)
     trades_of: dict[Wallet, list[str]] = msgspec.field(default_factory=dict)
     rows: list[Row] = msgspec.field(default_factory=list)
+    withdrawn: set[int] = msgspec.field(default_factory=set)  # rows of trades that failed late
     rows_of: dict[Wallet, list[Row]] = msgspec.field(default_factory=dict)
     sealed: list[Sealed] = msgspec.field(default_factory=list)  # what is on the chain, in order
     ledger: Ledger = msgspec.field(default_factory=Ledger)
@@ -258,6 +259,7 @@ class Venue(msgspec.Struct, kw_only=True):
     unseen: dict[tuple[Wallet, TokenId | None], int] = msgspec.field(default_factory=dict)
     allowances: dict[tuple[Wallet, str], int] = msgspec.field(default_factory=dict)  # by spender
     owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
+    type_of: dict[Wallet, int] = msgspec.field(default_factory=dict)  # as its first order signed
     names: dict[Wallet, str] = msgspec.field(default_factory=dict)  # shown in public rows
     timers: list[Timer] = msgspec.field(default_factory=list)
     events: deque[Event] = msgspec.field(default_factory=lambda: deque(maxlen=EVENTS_MAX))

@@ -25,6 +25,7 @@ from py_clob_client_v2.exceptions import PolyApiException
 from py_clob_client_v2.signer import Signer
 
 from services.paper_venue.config import Funded, VenueConfig
+from services.paper_venue.keyring import deposit_wallet, proxy_wallet, safe_wallet
 from services.paper_venue.server import running
 from shared.domain.ids import Wallet
 from shared.domain.units import MICRO, Usd
@@ -176,6 +177,31 @@ def test_keys_of_another_wallet_sign_nothing_here() -> None:
         client.set_api_creds(thief.creds)
         with pytest.raises(PolyApiException, match="Unauthorized/Invalid api key"):
             client.get_open_orders()
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize(
+    ("right", "derive"), [(1, proxy_wallet), (2, safe_wallet), (3, deposit_wallet)]
+)
+def test_a_wallet_takes_orders_of_its_own_signature_type_only(
+    right: int, derive: Callable[[bytes], str]
+) -> None:
+    """The usual mistake of a new bot is another type than its wallet's: it must fail here too."""
+
+    def conversation(client: ClobClient, token: str) -> None:
+        owner = client.get_address()
+        wallet = derive(bytes.fromhex(owner[2:]))
+        funds = {"wallet": wallet, "usd": "100", "owner": owner}
+        httpx.post(f"{client.host}/admin/fund", json=funds).raise_for_status()
+        for kind in (1, 2, 3):
+            each = ClobClient(client.host, 137, KEY, signature_type=kind, funder=wallet)
+            each.set_api_creds(client.creds)
+            if kind == right:
+                assert buy(each, token, 0.5, 10, OrderType.FAK)["status"] == "matched"
+                continue
+            with pytest.raises(PolyApiException, match="invalid signature"):
+                buy(each, token, 0.5, 10, OrderType.FAK)
 
     talk(conversation)
 
