@@ -16,15 +16,18 @@ from services.ingester import core as ingester
 from services.reconciler import core as reconciler
 from services.risk import core as risk
 from shared.domain.ids import PARTITIONS
-from shared.domain.messages import Fact, kind_of
+from shared.domain.messages import Digest, Fact, kind_of
 from shared.domain.units import NS_PER_S
 from shared.runtime.clock import Clock, SystemClock
+from shared.runtime.digests import hash_of
 from shared.runtime.ports import Entry, Lane, Ledger, Saved, Store
 from shared.runtime.runner import encode_state
 from shared.runtime.shape import shape_of
 
 Evolve = Callable[[Any, Fact], None]
-Verdict = Literal["identical", "unsaved", "differs", "undecodable", "broken", "ahead", "epoch"]
+Verdict = Literal[
+    "identical", "unsaved", "differs", "digest", "undecodable", "broken", "ahead", "epoch"
+]
 
 REGISTRY: Final[dict[str, tuple[type[Any], Evolve]]] = {
     "ingester": (ingester.State, ingester.evolve),
@@ -52,7 +55,8 @@ class LaneReport(msgspec.Struct, frozen=True, kw_only=True):
     """What comparing one lane's snapshot with its log showed.
 
     ``verdict`` is identical; unsaved (no snapshot, so nothing to compare: a start rebuilds it);
-    differs; undecodable (a message cannot be read); broken (the log does not fold, lacks the
+    differs; digest (at a digest on record the state is not what its writer had); undecodable (a
+    message cannot be read); broken (the log does not fold, lacks the
     message the snapshot stands on, or heard further than the snapshot says); ahead (the snapshot
     stands on a message that the ledger has lost); epoch (an older writer wrote after a newer).
     The ledger itself is reported as a lane named LEDGER: broken where a number is missing.
@@ -66,6 +70,7 @@ class LaneReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int  # of the rebuilt state
     said: int  # the last message that is in the snapshot
     duration_ns: int
+    digests: int = 0  # on record, with which the rebuilt state agreed
     problem: str = ""
     difference: Difference | None = None
 
@@ -88,6 +93,8 @@ class _Fold:
         self._lane, self._saved, self._clock = lane, saved, clock
         self._epoch = self._through = self._last = self._end = 0
         self._messages = self._facts = self._took_ns = 0
+        self._digests = self._agreed = 0  # how many agreed; the message of the last that did
+        self._shape = shape_of(kind)
         self._trouble: tuple[Verdict, str] | None = None
 
     def hear(self, entry: Entry) -> None:
@@ -108,6 +115,8 @@ class _Fold:
         if batch.epoch < self._epoch:
             problem = f"message {entry.seq} of epoch {batch.epoch} follows epoch {self._epoch}"
             return "epoch", problem
+        if batch.digest is not None and (trouble := self._compare(batch.digest, entry.seq)):
+            return trouble
         for fact in batch.facts:
             try:
                 self._evolve(self.state, fact)
@@ -119,6 +128,22 @@ class _Fold:
         self._through = max(self._through, batch.through)
         self._messages += 1
         self._facts += len(batch.facts)
+        return None
+
+    def _compare(self, digest: Digest, seq: int) -> tuple[Verdict, str] | None:
+        if digest.said != self._last:
+            problem = f"message {seq} follows message {digest.said}, which is not in the log"
+            return "broken", problem
+        if digest.shape != self._shape:
+            return None  # another version's state has other bytes
+        if digest.hash != hash_of(encode_state(self.state)):
+            since = f"message {self._agreed}" if self._agreed else "its beginning"
+            problem = (
+                f"after message {digest.said} the state is not what its writer had: "
+                f"they part somewhere after {since}"
+            )
+            return "digest", problem
+        self._digests, self._agreed = self._digests + 1, digest.said
         return None
 
     def report(self) -> LaneReport:
@@ -139,6 +164,7 @@ class _Fold:
             bytes=len(rebuilt),
             said=self._saved.said if self._saved else 0,
             duration_ns=self._took_ns,
+            digests=self._digests,
             problem=problem,
             difference=difference,
         )

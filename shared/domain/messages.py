@@ -631,7 +631,15 @@ Fact = (
 )
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class Digest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lane's state was after one of its messages, so that history can be checked."""
+
+    said: int  # sequence of the lane's last message that was in the state
+    shape: str  # of the state's type: another version's state has other bytes
+    hash: str  # of the state's canonical bytes
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One ledger message: the facts that one lane decided together, durable together.
 
     ``through`` is the sequence of the last ledger message whose consequences these facts (and
@@ -641,6 +649,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int  # of the lease under which it was written
     through: int
     facts: tuple[Fact, ...]
+    digest: Digest | None = None  # of the state before these facts; now and then
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")

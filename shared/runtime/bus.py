@@ -238,10 +238,9 @@ def _payloads(batch: Batch) -> list[bytes]:
     half = len(batch.facts) // 2
     if len(data) <= _MESSAGE_MAX or not half:
         return [data]
-    parts = (batch.facts[:half], batch.facts[half:])
-    return [
-        data for facts in parts for data in _payloads(msgspec.structs.replace(batch, facts=facts))
-    ]
+    first = msgspec.structs.replace(batch, facts=batch.facts[:half])
+    rest = msgspec.structs.replace(batch, facts=batch.facts[half:], digest=None)
+    return [*_payloads(first), *_payloads(rest)]
 
 
 class _ConsumerLostError(Exception):

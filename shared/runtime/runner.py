@@ -28,6 +28,7 @@ import msgspec
 from shared.domain.messages import Batch, Fact, IntentFormed, Tick
 from shared.domain.units import NS_PER_S
 from shared.runtime.clock import Clock
+from shared.runtime.digests import Digests
 from shared.runtime.ports import (
     Entry,
     Epoch,
@@ -200,6 +201,7 @@ class LaneRunner(Generic[S]):
         self._ports, self._epoch = ports, epoch
         self.state: S = service.state()
         self._shape = shape_of(service.state)
+        self._digests = Digests(self._shape)
         self.cursor = 0
         self.said = 0
         self._saved_ns = 0
@@ -340,7 +342,8 @@ class LaneRunner(Generic[S]):
             fetching.cancel()
 
     async def _publish(self, facts: list[Fact], since_ns: int) -> None:
-        batch = Batch(epoch=self._epoch, through=self.cursor, facts=tuple(facts))
+        digest = self._digests.next(said=self.said)
+        batch = Batch(epoch=self._epoch, through=self.cursor, facts=tuple(facts), digest=digest)
         self.said = await self._ports.ledger.append(
             self.lane, batch, key=self._service.key, after=self.said
         )
@@ -367,6 +370,7 @@ class LaneRunner(Generic[S]):
         views = self._shell.views(self.state)
         saved = Saved(state, self.cursor, self.said, self._epoch, self._shape)
         self._saved_ns = self._ports.clock.monotonic_ns()
+        self._digests.saw(state, said=self.said, now_ns=self._saved_ns)
         self._save_took_s = (self._saved_ns - began_ns) / NS_PER_S
         try:
             await self._ports.store.save(self.lane, saved, views)

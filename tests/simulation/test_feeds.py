@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from services.lab.feeds_world import Admin, Crowd, Market, Served, kept_in_view, said
+from services.lab.replay import LaneReport, verify
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.server import running
 from shared.domain.book import Book
@@ -54,6 +55,7 @@ class Told:
         self.fired: Counter[str] = Counter()
         self.steps: Counter[str] = Counter()
         self.log: list[str] = []
+        self.lanes: list[LaneReport] = []
 
 
 async def storm(loop: VirtualLoop, seed: int) -> Told:
@@ -102,6 +104,7 @@ async def storm(loop: VirtualLoop, seed: int) -> Told:
         process.check()
         await judge(told, admin, markets, ledger=ledger, served=served)
         await process.kill()
+        told.lanes = await verify(ledger, store, services=("ingester",))
     return told
 
 
@@ -141,6 +144,8 @@ def test_after_any_storm_nothing_is_lost_doubled_or_wrong(seed: int) -> None:
     assert told.extra == Counter()
     assert told.behind == []
     assert told.astray_s <= ASTRAY_S_MAX
+    assert all(lane.identical for lane in told.lanes), told.lanes
+    assert sum(lane.digests for lane in told.lanes), "no state was compared on the way"
     assert told.rows > 20
     assert told.trusted > 20
     assert sum(told.fired.values()) > 20

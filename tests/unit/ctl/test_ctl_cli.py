@@ -257,7 +257,7 @@ def test_verify_says_what_differs_and_where() -> None:
     assert told["lanes"][1]["difference"] == {"path": "$.a", "saved": "1", "rebuilt": "2"}
     assert set(told["lanes"][0]) == {
         "service", "partition", "verdict", "messages", "facts", "facts_per_s", "bytes", "said",
-        "problem", "difference",
+        "digests", "problem", "difference",
     }  # fmt: skip
     assert "differs" in page_of(reports_table(reports))
 

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from services.lab.replay import REGISTRY, LaneReport, first_difference, verify
-from shared.domain.messages import Batch, Fact, kind_of
+from shared.domain.messages import Batch, Digest, Fact, encode_batch, kind_of
 from shared.runtime.clock import ManualClock
+from shared.runtime.digests import hash_of
 from shared.runtime.memory import MemoryLedger, MemoryStore
 from shared.runtime.ports import Entry, Epoch, Lane, Saved
 from shared.runtime.runner import encode_state
@@ -114,6 +115,53 @@ async def test_any_flipped_byte_of_a_snapshot_is_found(at: int) -> None:
     spoiled[at % len(spoiled)] ^= 1
     store.snapshots[LANE.name] = msgspec.structs.replace(saved, state=bytes(spoiled))
     assert of(await verify(ledger, store)).verdict == "differs"
+
+
+async def digested(chain: Chain, spoil: int = -1) -> tuple[Doctored, MemoryStore]:
+    """Return what risk leaves that puts a digest on every third message, one of them wrong."""
+    ledger, store = await lived(chain)
+    kind, evolve = REGISTRY["risk"]
+    state, said = kind(), 0
+    for number, seq in enumerate(seqs_of(ledger, "risk")):
+        entry = ledger._entry(seq)
+        assert entry.batch is not None
+        if number % 3 == 1:
+            told = hash_of(encode_state(state)) if number != spoil else "0" * 32
+            digest = Digest(said=said, shape=shape_of(kind), hash=told)
+            ledger.change(seq, encode_batch(msgspec.structs.replace(entry.batch, digest=digest)))
+        for fact in entry.batch.facts:
+            evolve(state, fact)
+        said = seq
+    return ledger, store
+
+
+async def test_digests_on_the_way_agree_and_are_counted() -> None:
+    ledger, store = await digested(story())
+    report = of(await verify(ledger, store))
+    assert report.verdict == "identical"
+    assert report.digests == len(seqs_of(ledger, "risk")[1::3]) > 1
+
+
+async def test_a_state_that_was_not_what_its_writer_had_is_told_with_its_place() -> None:
+    """The fold at the head agrees with the snapshot: only the digest knows that it once did not."""
+    ledger, store = await digested(story(), spoil=4)
+    report = of(await verify(ledger, store))
+    assert report.verdict == "digest"
+    seqs = seqs_of(ledger, "risk")
+    assert f"after message {seqs[3]} the state is not what its writer had" in report.problem
+    assert f"after message {seqs[0]}" in report.problem
+
+
+async def test_a_digest_of_another_versions_state_is_passed_over() -> None:
+    ledger, store = await digested(story())
+    for seq in seqs_of(ledger, "risk"):
+        batch = ledger._entry(seq).batch
+        assert batch is not None
+        if batch.digest is not None:
+            other = msgspec.structs.replace(batch.digest, shape="another", hash="0" * 32)
+            ledger.change(seq, encode_batch(msgspec.structs.replace(batch, digest=other)))
+    report = of(await verify(ledger, store))
+    assert (report.verdict, report.digests) == ("identical", 0)
 
 
 def seqs_of(ledger: Doctored, service: str) -> list[int]:
