@@ -5,7 +5,8 @@ import sys
 from functools import partial
 
 from services.executor.core import State, decide, evolve
-from services.executor.shell import Shell, World, terms_of
+from services.executor.session import World, terms_of
+from services.executor.shell import Shell
 from services.executor.state import Draft, Policy
 from shared.domain.ids import OrderHash, Wallet, partition_of
 from shared.domain.units import NS_PER_MS

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from services.executor.core import decide, evolve
-from services.executor.shell import _unsettled
 from services.executor.state import Attempt, Draft, Order, State, fill_key, open_orders
+from services.executor.views import unsettled
 from shared.domain.ids import OrderHash
 from shared.domain.market import fee_up
 from shared.domain.messages import (
@@ -324,12 +324,12 @@ def test_shares_stay_unsettled_until_their_fill_is_final() -> None:
     state = State()
     order = prepared(state)
     feed(state, [fill(order, "a", size=shares(4)), fill(order, "b", "MINED", size=shares(6))])
-    assert _unsettled(state, YES) == shares(10)
+    assert unsettled(state, YES) == shares(10)
     step(state, fill(order, "a", "FAILED", size=shares(4)))
-    assert _unsettled(state, YES) == shares(6)
+    assert unsettled(state, YES) == shares(6)
     step(state, fill(order, "b", "CONFIRMED", size=shares(6)))
-    assert _unsettled(state, YES) == 0
-    assert _unsettled(state, NO) == 0
+    assert unsettled(state, YES) == 0
+    assert unsettled(state, NO) == 0
 
 
 def test_a_confirmed_fill_counts_as_a_move_of_its_token() -> None:
@@ -570,10 +570,10 @@ def test_a_token_sold_out_is_kept_while_its_move_may_excuse_the_venue() -> None:
     sold = prepared(state, approval("sell", side="SELL"))
     feed(state, [reported(sold, fill(sold, "s", at=price(50)))])
     assert state.holdings[YES].position == Position()
-    assert (state.holdings[YES].changed_ns, _unsettled(state, YES)) == (START_NS, shares(10))
+    assert (state.holdings[YES].changed_ns, unsettled(state, YES)) == (START_NS, shares(10))
 
 
-def test_an_empty_token_is_dropped_in_time_unless_a_fill_of_it_is_unsettled() -> None:
+def test_an_empty_token_is_dropped_in_time_unless_a_fill_of_it_isunsettled() -> None:
     state = State()
     yes = prepared(state)
     feed(state, [fill(yes, "y", "FAILED"), fill(yes, "z")])

@@ -14,7 +14,8 @@ from eth_account import Account
 from nats.aio.client import Client
 
 from services.executor.core import decide, evolve
-from services.executor.shell import Shell, World, terms_of
+from services.executor.session import World, terms_of
+from services.executor.shell import Shell
 from services.executor.state import Draft, Policy, State
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import running
