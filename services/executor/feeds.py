@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Final
 
 from services.executor.following import Follower
 from services.executor.session import LOOKBACK_NS, Session
@@ -15,6 +15,8 @@ from shared.polymarket.stream import Host, pump
 from shared.polymarket.user_feed import UserFeed
 from shared.runtime.logs import log
 
+_THOROUGH_EVERY_NS: Final = 300 * NS_PER_S
+_LATE_NS: Final = 86_400 * NS_PER_S  # how long ago an order may have closed whose fills are read
 _logger = logging.getLogger(__name__)
 
 
@@ -23,6 +25,7 @@ class Feeds:
 
     def __init__(self, session: Session, follower: Follower) -> None:
         self._session, self._follower = session, follower
+        self._thorough_ns = 0  # when to read far back next: at the start, first of all
 
     async def listen(self) -> None:
         session = self._session
@@ -60,7 +63,7 @@ class Feeds:
         session = self._session
         now_ns = session.clock.now_ns()
         for fill in await session.venue.own_trades(after_s=self._read_from_s(now_ns)):
-            if fill.order in session.state.orders:
+            if session.knows(fill.order):
                 await session.lane.submit(fill)
         view = AccountView(
             as_of_ns=now_ns,
@@ -73,12 +76,21 @@ class Feeds:
     def _read_from_s(self, now_ns: int) -> int:
         """Return where to read fills from: an overlap, and every order not yet settled."""
         overlap_ns = self._session.world.settings.poll_overlap_s * NS_PER_S
-        began = [
-            order.prepared_ns - LOOKBACK_NS
-            for order in self._session.state.orders.values()
-            if order.phase != "closed" or order.filled
-        ]
+        began = [order.prepared_ns - LOOKBACK_NS for order in self._session.state.orders.values()]
+        if self._is_thorough(now_ns):
+            began += [
+                entry.order.prepared_ns - LOOKBACK_NS
+                for entry in self._session.state.buried.values()
+                if now_ns - entry.order.closed_ns < _LATE_NS
+            ]
         return min([now_ns - overlap_ns, *began]) // NS_PER_S
+
+    def _is_thorough(self, now_ns: int) -> bool:
+        """Tell, now and then, to read far back: a fill may be told long after its order ended."""
+        if now_ns < self._thorough_ns:
+            return False
+        self._thorough_ns = now_ns + _THOROUGH_EVERY_NS
+        return True
 
 
 def _lost(reason: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from services.executor.state import Draft, State
+from services.executor.state import Draft, Order, State, known_order
 from shared.domain.ids import OrderHash, Wallet
 from shared.domain.messages import OrderPrepared
 from shared.domain.observations import OwnFill
@@ -29,8 +29,10 @@ _START_RETRY_S: Final = 1.0
 _logger = logging.getLogger(__name__)
 
 
-def terms_of(order: Draft | OrderPrepared, account: AccountConfig, signer: Wallet) -> OrderTerms:
-    """Return what will be signed for an order on record; the same fact gives the same bytes."""
+def terms_of(
+    order: Draft | OrderPrepared | Order, account: AccountConfig, signer: Wallet
+) -> OrderTerms:
+    """Return what will be signed for an order on record; the same record gives the same bytes."""
     return OrderTerms(
         maker=account.wallet,
         signer=account.wallet if account.signature_type == 3 else signer,
@@ -86,8 +88,12 @@ class Session:
         await self._http.aclose()
 
     def is_open(self, order: OrderHash) -> bool:
-        known = self.state.orders.get(order)
+        known = known_order(self.state, order)
         return known is not None and known.phase != "closed"
+
+    def knows(self, order: OrderHash) -> bool:
+        """Tell whether an order is ours, open or closed some days ago at most."""
+        return known_order(self.state, order) is not None
 
     async def fills_of(self, order: OrderHash, prepared_ns: int) -> list[OwnFill]:
         """Read our fills since an order was prepared and return its own; raises VenueError."""

@@ -9,7 +9,7 @@ from services.executor.posting import place
 from services.executor.session import Session, World
 from services.executor.state import Attempt, Lost, Order, State, open_orders
 from services.executor.views import positions_view
-from shared.domain.messages import Fact, OrderApproved, OrderPrepared, OrphanFound
+from shared.domain.messages import Fact, OrderApproved, OrderPrepared, OrderResent, OrphanFound
 from shared.domain.units import NS_PER_MS
 from shared.domain.views import ACCOUNT, POSITIONS, AccountView, encode
 from shared.runtime.ports import StoreAwayError
@@ -43,13 +43,11 @@ class Shell(QuietShell[State]):
         for order in left_open:
             if order.phase == "prepared":
                 await self._lane.submit(Lost(order=order.order, reason="restarted"))
-            self._lane.spawn(
-                self._follower.follow(order.order, order.prepared_ns, order.expires_ns)
-            )
+            self._lane.spawn(self._follower.follow(order.order, posts=0))
 
     async def _place(self, fact: OrderPrepared) -> None:
         if await place(self._session, fact):
-            await self._follower.follow(fact.order, fact.ts_ns, fact.expires_ns)
+            await self._follower.follow(fact.order, posts=1)
 
     async def prepare(self, state: State, message: Any) -> Any:
         match message:
@@ -72,8 +70,13 @@ class Shell(QuietShell[State]):
 
     def recorded(self, state: State, facts: Sequence[Fact]) -> None:
         for fact in facts:
-            if isinstance(fact, OrderPrepared):
-                self._lane.spawn(self._place(fact))
+            match fact:
+                case OrderPrepared():
+                    self._lane.spawn(self._place(fact))
+                case OrderResent():
+                    self._follower.resend(fact)
+                case _:
+                    pass
 
     def views(self, state: State) -> Mapping[str, bytes]:
         shown = {POSITIONS: encode(positions_view(state, self._world.account.wallet))}

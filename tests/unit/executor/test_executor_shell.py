@@ -89,15 +89,16 @@ class System:
         return running(config)
 
     @contextlib.asynccontextmanager
-    async def lane(self) -> AsyncIterator[LaneRunner[State]]:
+    async def lane(self, *, resends_max: int = 3) -> AsyncIterator[LaneRunner[State]]:
         account, signer = AccountConfig(wallet=WALLET), Signer.from_hex(KEY)
 
         def hash_of(draft: Draft) -> OrderHash:
             return order_hash(terms_of(draft, account, WALLET))
 
         policy = Policy(
-            wallet=WALLET, book_age_ns_max=60 * NS_PER_S, lookup_attempts=2, hash_of=hash_of
-        )
+            wallet=WALLET, book_age_ns_max=60 * NS_PER_S, lookup_attempts=2,
+            resends_max=resends_max, hash_of=hash_of,
+        )  # fmt: skip
         service = Service(
             name="executor",
             state=State,
@@ -210,7 +211,7 @@ async def test_an_order_in_time_is_sent_and_shown_with_the_account() -> None:
 async def test_an_order_the_venue_never_got_is_not_given_up_while_it_may_arrive() -> None:
     """Lost on the way: its time to live is over, yet a slow gateway may still deliver it."""
     system = System()
-    async with system.venue(), system.lane():
+    async with system.venue(), system.lane(resends_max=0):
         market = await system.market(await system.open_market())
         await system.fault(lost_request=1)
         approval = await system.approve(market, ttl_s=0.3)
