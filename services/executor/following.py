@@ -81,9 +81,10 @@ class Follower:
                 async with asyncio.timeout(wait_s):
                     await watch.nudge.wait()
             watch.nudge.clear()
-            wait_s = min(longest_s, wait_s * 2)
-            if self._session.state.orders[order].surrendered_ns:
-                wait_s = _SURRENDERED_LOOK_S
+            known = self._session.state.orders.get(order)
+            if known is None or known.phase == "closed":  # meanwhile
+                break
+            wait_s = _SURRENDERED_LOOK_S if known.surrendered_ns else min(longest_s, wait_s * 2)
             await self._send_again(watch)
             await self._look(watch)
         del self._watched[order]

@@ -158,3 +158,48 @@ async def test_an_order_that_cannot_be_asked_for_is_surrendered_and_booked_when_
         assert len(await system.of(OrderFilled)) >= 1
         assert await system.of(OrderFound) == []
         assert [held.position.shares for held in lane.state.holdings.values()] == [10_000_000]
+
+
+async def test_an_order_refused_at_its_second_sending_is_not_sent_a_third_time() -> None:
+    """The no is of the copy; the first sending may still arrive, so it stays unknown meanwhile."""
+    system = System()
+    async with system.venue(), system.lane():
+        market = await system.market(await system.open_market())
+        no = {"error": "not enough balance / allowance"}
+        await system.fault(lost_request=1, reject_next=9, status=400, body=no)
+        await system.approve(market, ttl_s=1.5)
+        (closed,) = await eventually(lambda: system.of(OrderClosed), deadline_s=20)
+        assert closed.reason == "never_placed"
+        assert len(await system.of(OrderResent)) == 1
+        assert await system.of(OrderRejected) == []
+
+
+async def test_a_refusal_that_cannot_be_checked_is_unknown_and_not_sent_again() -> None:
+    system = System()
+    async with system.venue(), system.lane():
+        market = await system.market(await system.open_market())
+        killed = {"error": "no orders found to match with FAK order"}
+        await system.fault(reject_next=1, status=400, body=killed)
+        await system.rule(kind="server_error", status=500, path="/data", for_s=1)
+        await system.approve(market, ttl_s=3)
+        (closed,) = await eventually(lambda: system.of(OrderClosed), deadline_s=20)
+        assert closed.reason == "never_placed"
+        (unknown,) = await system.of(OrderOutcomeUnknown)
+        assert unknown.reason == "refused and unreadable: killed"
+        assert await system.of(OrderResent) == []
+
+
+async def test_an_order_that_arrives_after_it_was_given_up_is_booked_from_rest_alone() -> None:
+    """A gateway holds the request for longer than anybody waits; nothing is told by the stream."""
+    system = System()
+    async with system.venue(), system.lane(resends_max=0) as lane:
+        market = await system.market(await system.open_market())
+        await system.fault(user_silence_s=60)
+        await system.rule(kind="slow", ms=4_500, path="/order", method="POST", count=1)
+        await system.approve(market, ttl_s=0.3)
+        (closed,) = await eventually(lambda: system.of(OrderClosed), deadline_s=20)
+        assert (closed.reason, closed.filled) == ("never_placed", 0)
+        assert await system.orders() == []
+        fills = await eventually(lambda: system.of(OrderFilled), deadline_s=20)
+        assert sum(fill.size for fill in fills) == 10_000_000
+        assert [held.position.shares for held in lane.state.holdings.values()] == [10_000_000]
