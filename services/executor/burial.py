@@ -8,13 +8,21 @@ from typing import Final
 import msgspec
 
 from services.executor.lifecycle import after
-from services.executor.state import Buried, Order, State, fill_key, fills_of, is_settled
+from services.executor.state import (
+    Buried,
+    Fill,
+    Order,
+    State,
+    fill_key,
+    fills_of,
+    is_settled,
+    order_of,
+)
 from shared.domain.ids import OrderHash
-from shared.domain.market import Market
 from shared.domain.messages import OrderClosed
 from shared.domain.units import NS_PER_S
 
-BURIED_MAX: Final = 1_000  # orders; the oldest is forgotten for the next
+BURIED_MAX: Final = 500  # orders; the oldest is forgotten for the next
 BURIED_KEPT_NS: Final = 3 * 86_400 * NS_PER_S  # since an order was closed
 UNSETTLED_KEPT_NS: Final = 86_400 * NS_PER_S  # how long a fill that is not final delays that
 
@@ -31,12 +39,6 @@ def close(state: State, fact: OrderClosed) -> None:
         resends=0,
         retry_ns=0,
         surrendered_ns=0,
-        maker_amount=0,
-        taker_amount=0,
-        salt=0,
-        timestamp_ms=0,
-        metadata="",
-        market=_small(order.market),
     )
     bury(state, fact.order)
 
@@ -51,7 +53,7 @@ def unearth(state: State, name: OrderHash) -> None:
     """Take an order up again, with its fills, for another word on one of them."""
     buried = state.buried.pop(name, None)
     if buried is not None:
-        state.orders[name] = buried.order
+        state.orders[name] = order_of(name, buried)
         state.fills |= {fill_key(fill.trade, name): fill for fill in buried.fills}
 
 
@@ -61,35 +63,39 @@ def bury_old(state: State, now_ns: int) -> None:
         if order.phase == "closed" and now_ns - order.closed_ns >= UNSETTLED_KEPT_NS:
             _set_aside(state, name)
     recent = [
-        entry.order
-        for entry in state.buried.values()
-        if now_ns - entry.order.closed_ns < BURIED_KEPT_NS
+        (entry.closed_ns, name)
+        for name, entry in state.buried.items()
+        if now_ns - entry.closed_ns < BURIED_KEPT_NS
     ]
-    kept = sorted(recent, key=_age)[-BURIED_MAX:]
+    kept = sorted(recent)[-BURIED_MAX:]
     if len(kept) < len(state.buried):
-        state.buried = {order.order: state.buried[order.order] for order in kept}
+        state.buried = {name: state.buried[name] for _, name in kept}
 
 
 def _set_aside(state: State, name: OrderHash) -> None:
     # Sorted: a snapshot does not keep the order in which a state's fills were booked.
     fills = tuple(sorted(fills_of(state, name), key=lambda fill: fill.trade))
-    state.buried[name] = Buried(order=state.orders.pop(name), fills=fills)
+    state.buried[name] = _small(state.orders.pop(name), fills)
     for fill in fills:
         del state.fills[fill_key(fill.trade, name)]
 
 
-def _age(order: Order) -> tuple[int, OrderHash]:
-    return order.closed_ns, order.order
-
-
-def _small(market: Market) -> Market:
-    """Return what booking a fill needs of a market: its fees."""
-    return Market(
-        condition=market.condition,
-        tokens=market.tokens,
-        outcomes=("", ""),
-        tick=market.tick,
-        size_min=market.size_min,
-        fee_rate=market.fee_rate,
-        fee_exponent=market.fee_exponent,
+def _small(order: Order, fills: tuple[Fill, ...]) -> Buried:
+    return Buried(
+        approval=order.approval,
+        root=order.root,
+        leader=order.leader,
+        condition=order.condition,
+        token=order.token,
+        outcome=order.outcome,
+        side=order.side,
+        price=order.price,
+        size=order.size,
+        fee_rate=order.market.fee_rate,
+        fee_exponent=order.market.fee_exponent,
+        prepared_ns=order.prepared_ns,
+        expires_ns=order.expires_ns,
+        closed_ns=order.closed_ns,
+        filled=order.filled,
+        fills=fills,
     )

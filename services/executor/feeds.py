@@ -79,9 +79,9 @@ class Feeds:
         began = [order.prepared_ns - LOOKBACK_NS for order in self._session.state.orders.values()]
         if self._is_thorough(now_ns):
             began += [
-                entry.order.prepared_ns - LOOKBACK_NS
+                entry.prepared_ns - LOOKBACK_NS
                 for entry in self._session.state.buried.values()
-                if now_ns - entry.order.closed_ns < _LATE_NS
+                if now_ns - entry.closed_ns < _LATE_NS
             ]
         return min([now_ns - overlap_ns, *began]) // NS_PER_S
 

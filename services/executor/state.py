@@ -92,10 +92,24 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     booked_ns: int
 
 
-class Buried(msgspec.Struct, frozen=True, kw_only=True):
-    """A closed order kept for a fill that may still be told, and for those told again."""
+class Buried(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A closed order kept small, for a fill that may still be told and for those told again."""
 
-    order: Order
+    approval: str
+    root: str
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    side: Side
+    price: Price
+    size: Shares
+    fee_rate: int
+    fee_exponent: int
+    prepared_ns: int
+    expires_ns: int
+    closed_ns: int
+    filled: Shares
     fills: tuple[Fill, ...]
 
 
@@ -194,7 +208,39 @@ def fill_key(trade: str, order: OrderHash) -> str:
 def known_order(state: State, order: OrderHash) -> Order | None:
     """Return an order of ours, open, closed or buried."""
     buried = state.buried.get(order)
-    return buried.order if buried else state.orders.get(order)
+    return order_of(order, buried) if buried else state.orders.get(order)
+
+
+def order_of(name: OrderHash, buried: Buried) -> Order:
+    """Return a buried order as it was when it closed, as far as anything of it still matters."""
+    token: tuple[TokenId, TokenId] = (buried.token, buried.token)
+    market = Market(
+        condition=buried.condition,
+        tokens=token,
+        outcomes=("", ""),
+        tick=Price(0),
+        size_min=Shares(0),
+        fee_rate=buried.fee_rate,
+        fee_exponent=buried.fee_exponent,
+    )
+    return Order(
+        order=name,
+        approval=buried.approval,
+        root=buried.root,
+        leader=buried.leader,
+        condition=buried.condition,
+        token=buried.token,
+        outcome=buried.outcome,
+        side=buried.side,
+        price=buried.price,
+        size=buried.size,
+        market=market,
+        phase="closed",
+        prepared_ns=buried.prepared_ns,
+        expires_ns=buried.expires_ns,
+        closed_ns=buried.closed_ns,
+        filled=buried.filled,
+    )
 
 
 def known_fill(state: State, trade: str, order: OrderHash) -> Fill | None:
@@ -211,8 +257,9 @@ def fills_of(state: State, order: OrderHash) -> list[Fill]:
 
 def has_order_for(state: State, approval: str) -> bool:
     """Tell whether an approval has become an order already."""
-    buried = (entry.order for entry in state.buried.values())
-    return any(order.approval == approval for order in (*state.orders.values(), *buried))
+    return any(order.approval == approval for order in state.orders.values()) or any(
+        buried.approval == approval for buried in state.buried.values()
+    )
 
 
 def is_settled(state: State, order: OrderHash) -> bool:

@@ -29,7 +29,7 @@ from shared.runtime.logs import log
 from shared.runtime.runner import LaneHandle
 
 _PACE: Final = Pace(ping_s=5.0, silence_s_max=1e9)  # the hub judges, by more than silence
-_LOOK_EVERY_S: Final = 0.5
+_LOOK_EVERY_S: Final = 0.5  # so long before the bound it is looked for the last time
 _SUCCESSOR_S: Final = 15.0  # a successor that told nothing by then is given up
 _logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class ActivityHub:
         self.clock, self.url = clock, url
         self._settings, self._dead = settings, dead
         self.limits = Limits(
-            silence_ns=settings.activity_silence_s * NS_PER_S,
+            silence_ns=settings.activity_silence_s * NS_PER_S - int(_LOOK_EVERY_S * NS_PER_S),
             grace_ns=settings.activity_grace_ms * NS_PER_MS,
         )
         self.lanes: dict[int, LaneHandle] = {}

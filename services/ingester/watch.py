@@ -77,7 +77,7 @@ class Watch:
             return Verdict(told, self._missed_ns)
         last_ns = max(self.opened_ns, self.heard_ns)
         if now_ns - last_ns > limits.silence_ns:
-            return Verdict(f"no data for {limits.silence_ns / NS_PER_S:g} s", last_ns)
+            return Verdict(f"no data for {(now_ns - last_ns) / NS_PER_S:.1f} s", last_ns)
         if len(self._lags) == _LAGS and now_ns - self.opened_ns > limits.steady_ns:
             lag_ns = median(self._lags)
             if lag_ns > limits.late_ns:

@@ -21,16 +21,18 @@ from typing import Any, Final
 
 import msgspec
 from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from rich.console import Console
 from rich.table import Table
 
 from services.lab.bench_stack import Plan, System
-from services.lab.feeds_world import Admin, Crowd, Market, Row, Served, said
+from services.lab.feeds_world import Admin, Crowd, Handovers, Market, Row, Served, said
 from shared.domain.book import Book
 from shared.domain.messages import Fact, FeedChanged, LeaderFilled
-from shared.domain.units import NS_PER_S
+from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.domain.views import decode
 from shared.runtime.clock import SystemClock
+from shared.runtime.streams import LEASES
 
 BASE: Final = Path(".driftless/chaos-feeds")
 _SETTINGS: Final = """
@@ -44,6 +46,7 @@ _WHOLE_S_MAX: Final = 150.0
 _ACT_EVERY_S: Final = 0.12
 _FAULT_EVERY_S: Final = 1.5
 _KILL_EVERY_S: Final = 12.0
+_EXPIRED: Final = "Nats-Marker-Reason"  # of a message by which the server says that a key ran out
 _clock = SystemClock()
 
 
@@ -63,6 +66,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     astray_s: list[float]  # stretches in which a trusted book was not the venue's
     books_behind: int  # trusted at the end, and not the venue's book
     kills: int
+    moved_ms: list[int]  # how long a lane had no holder when it went to another process
     fired: dict[str, int]
     steps: dict[str, int]
     detect_ms: list[int]
@@ -90,7 +94,9 @@ async def storm(directory: Path, *, seed: int, minutes: float, console: Console)
             if book is not None:
                 served.take(book)
 
+        handovers = Handovers()
         await system.client.subscribe("md.book.*", cb=take)
+        await _listen(system, handovers)
         crowd = Crowd(admin, system.leaders, markets, seed)
         kills = await _rage(system, admin, crowd, seed=seed, minutes=minutes, console=console)
         whole_s, missing, extra, facts = await _calm(system, admin, console)
@@ -121,12 +127,23 @@ async def storm(directory: Path, *, seed: int, minutes: float, console: Console)
             astray_s=[round(stretch, 1) for stretch in astray_s],
             books_behind=len(behind),
             kills=kills,
+            moved_ms=[gap_ns // NS_PER_MS for gap_ns in handovers.gaps_ns],
             fired=dict(sorted(fired.items())),
             steps=Counter(change.state for change in changes),
             detect_ms=[change.duration_ms for change in changes if change.state == "silent"],
             fill_ms=[change.duration_ms for change in changes if change.state == "resynced"],
             whole_s=whole_s,
         )
+
+
+async def _listen(system: System, handovers: Handovers) -> None:
+    async def hear(message: Msg) -> None:
+        if _EXPIRED not in (message.headers or {}):
+            handovers.take(message.subject, message.data, _clock.monotonic_ns())
+
+    config = ConsumerConfig(deliver_policy=DeliverPolicy.NEW, ack_policy=AckPolicy.NONE)
+    leases = system.client.jetstream()
+    await leases.subscribe("$KV.leases.ingester.*", stream=LEASES, config=config, cb=hear)
 
 
 async def _market(admin: Admin, condition: str) -> Market:
@@ -205,6 +222,7 @@ def report(told: Told) -> Table:
         ("stretches in which a trusted book was wrong, longest", _astray(told.astray_s)),
         ("trusted books that are wrong at the end", str(told.books_behind)),
         ("ingesters killed", str(told.kills)),
+        ("lanes that moved, without a holder for p50 / max", _moved(told.moved_ms)),
         ("steps told", _counts(told.steps)),
         ("time to detect a stall, p50 / max", _spread(told.detect_ms)),
         ("time to fill a gap, p50 / max", _spread(told.fill_ms)),
@@ -221,6 +239,10 @@ def _counts(told: dict[str, int]) -> str:
 
 def _astray(stretches_s: list[float]) -> str:
     return f"{len(stretches_s)}, {stretches_s[-1]:.1f} s" if stretches_s else "none"
+
+
+def _moved(gaps_ms: list[int]) -> str:
+    return f"{len(gaps_ms)}, {_spread(gaps_ms)}" if gaps_ms else "none"
 
 
 def _spread(durations_ms: list[int]) -> str:

@@ -203,6 +203,24 @@ class Served:
         ]
 
 
+class Handovers:
+    """How long lanes had no holder whenever they went from one process to another."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[bytes, int]] = {}  # lane: its holder, and when it said so
+        self.gaps_ns: list[int] = []
+
+    def take(self, lane: str, holder: bytes, now_ns: int) -> None:
+        """Hear a lease being taken, renewed or, with no holder, given back."""
+        before, told_ns = self._last.get(lane, (b"", now_ns))
+        if not holder:
+            self._last[lane] = (holder, told_ns if not before else now_ns)
+            return
+        if holder != before and lane in self._last:
+            self.gaps_ns.append(now_ns - told_ns)
+        self._last[lane] = (holder, now_ns)
+
+
 def _stretches(books: list[Book], had: dict[int, Any]) -> Iterator[float]:
     since_ns = 0
     for book in books:

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from services.paper_venue.admin_bodies import (
     ActivityBody,
-    Amount,
     BookBody,
     FillBody,
     FillsBody,
@@ -18,6 +17,10 @@ from services.paper_venue.admin_bodies import (
     MarketBody,
     OutsideBody,
     ResolveBody,
+    condition_of,
+    micro_of,
+    size_of,
+    wallet_of,
 )
 from services.paper_venue.config import Funded
 from services.paper_venue.core import (
@@ -39,16 +42,13 @@ from services.paper_venue.tape import invented_condition, invented_token
 from services.paper_venue.trading import post_order
 from services.paper_venue.wire import Json
 from shared.domain.ids import (
-    ConditionId,
     OrderHash,
-    Wallet,
     condition_id,
     token_id,
     tx_hash,
-    wallet,
 )
 from shared.domain.market import Market
-from shared.domain.units import MICRO, NS_PER_S, Price, Shares, Usd, cost_up, parse_micro
+from shared.domain.units import MICRO, NS_PER_S, Price, Shares, Usd, cost_up
 
 routes = web.RouteTableDef()
 ROWS_SHOWN_MAX: Final = 10_000
@@ -94,7 +94,7 @@ async def post_book(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), BookBody, "invalid book")
     bids, asks = _levels(body.bids), _levels(body.asks)
-    condition = _condition(body.condition)
+    condition = condition_of(body.condition)
     shell.apply(lambda now_ns: set_depth(shell.venue, condition, bids, asks, now_ns))
     return answer({"ok": True})
 
@@ -131,7 +131,7 @@ async def post_fills(request: web.Request) -> web.Response:
 async def post_activity(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), ActivityBody, "invalid activity")
-    who, condition, size = _wallet(body.wallet), _condition(body.condition), _size(body.size)
+    who, condition, size = wallet_of(body.wallet), condition_of(body.condition), size_of(body.size)
 
     def change(now_ns: int) -> Row:
         stamp = Stamp(now_ns, new_tx(shell.venue), body.immediate)
@@ -147,8 +147,8 @@ async def post_activity(request: web.Request) -> web.Response:
 async def post_fund(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), FundBody, "invalid funding")
-    owner = _wallet(body.owner) if body.owner else None
-    account = Funded(wallet=_wallet(body.wallet), usd=Usd(_micro(body.usd)), owner=owner)
+    owner = wallet_of(body.owner) if body.owner else None
+    account = Funded(wallet=wallet_of(body.wallet), usd=Usd(micro_of(body.usd)), owner=owner)
     shell.apply(lambda now_ns: fund(shell.venue, account, now_ns))
     cash = shell.venue.ledger.cash[account.wallet]
     return answer({"wallet": account.wallet, "usd_micro": cash})
@@ -169,10 +169,10 @@ async def post_trade_outside(request: web.Request) -> web.Response:
 async def post_resolve(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), ResolveBody, "invalid resolution")
-    payouts = (_micro(body.payouts[0]), _micro(body.payouts[1]))
+    payouts = (micro_of(body.payouts[0]), micro_of(body.payouts[1]))
     if min(payouts) < 0 or sum(payouts) != MICRO:
         raise Refused("payouts are dollars a share and add up to 1")
-    condition = _condition(body.condition)
+    condition = condition_of(body.condition)
     shell.apply(lambda now_ns: resolve_market(shell.venue, condition, payouts, now_ns))
     return answer({"ok": True})
 
@@ -194,7 +194,7 @@ async def get_ledger(request: web.Request) -> web.Response:
 @routes.get("/admin/book-history")
 async def get_book_history(request: web.Request) -> web.Response:
     """Return the published books of a market's outcome 0, oldest first, in micro-units."""
-    condition = _condition(parameter(request, "condition"))
+    condition = condition_of(parameter(request, "condition"))
     listing = shell_of(request).venue.listings.get(condition)
     if listing is None:
         raise Refused("market not found", 404)
@@ -228,11 +228,11 @@ def _market(venue: Venue, body: MarketBody) -> Market:
             condition=condition_id(body.condition or invented_condition(body.slug)),
             tokens=(token_id(tokens[0]), token_id(tokens[1])),
             outcomes=body.outcomes,
-            tick=Price(_micro(body.tick)) if body.tick else config.tick,
-            size_min=Shares(_micro(body.size_min) if body.size_min else config.size_min),
+            tick=Price(micro_of(body.tick)) if body.tick else config.tick,
+            size_min=Shares(micro_of(body.size_min) if body.size_min else config.size_min),
             neg_risk=body.neg_risk,
             protocol=body.protocol,
-            fee_rate=_micro(body.fee_rate) if body.fee_rate != "" else config.fee_rate,
+            fee_rate=micro_of(body.fee_rate) if body.fee_rate != "" else config.fee_rate,
             fee_exponent=config.fee_exponent,
             accepting_orders=body.accepting_orders,
             taker_delay=body.taker_delay,
@@ -248,7 +248,7 @@ def _market(venue: Venue, body: MarketBody) -> Market:
 
 
 def _outside_order(shell: Shell, body: OutsideBody) -> Order:
-    who, condition = _wallet(body.wallet), _condition(body.condition)
+    who, condition = wallet_of(body.wallet), condition_of(body.condition)
     listing = shell.venue.listings.get(condition)
     if listing is None:
         raise Refused("market not found", 404)
@@ -265,8 +265,8 @@ def _outside_order(shell: Shell, body: OutsideBody) -> Order:
         token=market.tokens[body.outcome],
         outcome=body.outcome,
         side=body.side,
-        price=Price(_micro(body.price) if body.price else anything),
-        size=_size(body.size),
+        price=Price(micro_of(body.price) if body.price else anything),
+        size=size_of(body.size),
         kind="FAK",
         created_ns=shell.now_ns(),
     )
@@ -277,15 +277,15 @@ def _fill(body: FillBody, *, immediate: bool) -> Fill:
         tx = tx_hash(body.tx) if body.tx else None
     except ValueError as error:
         raise Refused(str(error)) from None
-    price = Price(_micro(body.price)) if body.price else None
+    price = Price(micro_of(body.price)) if body.price else None
     if price is not None and not 0 < price < MICRO:
         raise Refused("a price is between 0 and 1 dollars a share")
     return Fill(
-        wallet=_wallet(body.wallet),
-        condition=_condition(body.condition),
+        wallet=wallet_of(body.wallet),
+        condition=condition_of(body.condition),
         outcome=body.outcome,
         side=body.side,
-        size=_size(body.size),
+        size=size_of(body.size),
         price=price,
         tx=tx,
         exact=body.exact,
@@ -294,32 +294,4 @@ def _fill(body: FillBody, *, immediate: bool) -> Fill:
 
 
 def _levels(levels: Levels) -> list[tuple[int, int]]:
-    return [(_micro(price), _micro(size)) for price, size in levels]
-
-
-def _size(amount: Amount) -> Shares:
-    size = _micro(amount)
-    if size <= 0:
-        raise Refused("a size is a positive number of shares")
-    return Shares(size)
-
-
-def _micro(amount: Amount | int) -> int:
-    try:
-        return parse_micro(str(amount))
-    except ValueError as error:
-        raise Refused(str(error)) from None
-
-
-def _wallet(text: str) -> Wallet:
-    try:
-        return wallet(text)
-    except ValueError as error:
-        raise Refused(str(error)) from None
-
-
-def _condition(text: str) -> ConditionId:
-    try:
-        return condition_id(text)
-    except ValueError as error:
-        raise Refused(str(error)) from None
+    return [(micro_of(price), micro_of(size)) for price, size in levels]

@@ -1,11 +1,13 @@
-"""The bodies of the control API; an unknown field is refused, so a typo cannot pass."""
+"""The bodies of the control API and how their texts are read; an unknown field is refused."""
 
 from typing import Annotated, Literal
 
 import msgspec
 
-from services.paper_venue.state import Outcome
+from services.paper_venue.state import Outcome, Refused
+from shared.domain.ids import ConditionId, Wallet, condition_id, wallet
 from shared.domain.market import Protocol, Side
+from shared.domain.units import Shares, parse_micro
 
 Amount = str | Annotated[int, msgspec.Meta(ge=0)]  # decimal text, or whole units
 Levels = tuple[tuple[Amount, Amount], ...]
@@ -90,3 +92,31 @@ class OutsideBody(Body, frozen=True, kw_only=True):
 class ResolveBody(Body, frozen=True, kw_only=True):
     condition: str
     payouts: tuple[Amount, Amount]
+
+
+def size_of(amount: Amount) -> Shares:
+    size = micro_of(amount)
+    if size <= 0:
+        raise Refused("a size is a positive number of shares")
+    return Shares(size)
+
+
+def micro_of(amount: Amount) -> int:
+    try:
+        return parse_micro(str(amount))
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def wallet_of(text: str) -> Wallet:
+    try:
+        return wallet(text)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def condition_of(text: str) -> ConditionId:
+    try:
+        return condition_id(text)
+    except ValueError as error:
+        raise Refused(str(error)) from None

@@ -4,7 +4,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from services.paper_venue.admin_bodies import Amount, Body
+from services.paper_venue.admin_bodies import Amount, Body, condition_of, micro_of, wallet_of
 from services.paper_venue.balances import EXCHANGES, UNLIMITED, allow
 from services.paper_venue.convert import convert
 from services.paper_venue.core import tradable
@@ -15,8 +15,7 @@ from services.paper_venue.modes import Mode
 from services.paper_venue.public import activity_row
 from services.paper_venue.settlement import Stamp, new_tx
 from services.paper_venue.state import Refused, Row
-from shared.domain.ids import ConditionId, Wallet, condition_id, wallet
-from shared.domain.units import NS_PER_S, Price, Shares, parse_micro
+from shared.domain.units import NS_PER_S, Price, Shares
 
 routes = web.RouteTableDef()
 
@@ -73,7 +72,7 @@ async def post_mode(request: web.Request) -> web.Response:
 async def post_account(request: web.Request) -> web.Response:
     clob = shell_of(request).clob
     body = decode(await request.read(), AccountBody, "invalid account")
-    address = _wallet(body.address)
+    address = wallet_of(body.address)
     for members, wanted in ((clob.closed_only, body.closed_only), (clob.banned, body.banned)):
         if wanted is True:
             members.add(address)
@@ -98,9 +97,9 @@ async def post_allowance(request: web.Request) -> web.Response:
     known = {spender.lower(): spender for spender in EXCHANGES}
     if body.spender and body.spender.lower() not in known:
         raise Refused("a spender is one of the exchanges")
-    amount = UNLIMITED if body.amount == "unlimited" else _micro(body.amount)
+    amount = UNLIMITED if body.amount == "unlimited" else micro_of(body.amount)
     for spender in [known[body.spender.lower()]] if body.spender else EXCHANGES:
-        allow(venue, _wallet(body.wallet), spender, amount)
+        allow(venue, wallet_of(body.wallet), spender, amount)
     return answer({"ok": True})
 
 
@@ -108,7 +107,7 @@ async def post_allowance(request: web.Request) -> web.Response:
 async def post_tick(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), TickBody, "invalid tick")
-    listing, tick = tradable(shell.venue, _condition(body.condition)), Price(_micro(body.tick))
+    listing, tick = tradable(shell.venue, condition_of(body.condition)), Price(micro_of(body.tick))
     shell.apply(lambda now_ns: change_tick(shell.venue, listing, tick, now_ns))
     return answer({"ok": True})
 
@@ -118,7 +117,7 @@ async def post_trading(request: web.Request) -> web.Response:
     """Open or close a market for orders, and wipe what rests where asked."""
     shell = shell_of(request)
     body = decode(await request.read(), TradingBody, "invalid request")
-    listing = tradable(shell.venue, _condition(body.condition))
+    listing = tradable(shell.venue, condition_of(body.condition))
 
     def change(now_ns: int) -> None:
         set_trading(listing, accepts=body.accepting_orders)
@@ -133,8 +132,8 @@ async def post_trading(request: web.Request) -> web.Response:
 async def post_convert(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), ConvertBody, "invalid conversion")
-    who, size = _wallet(body.wallet), Shares(_micro(body.size))
-    conditions = [_condition(text) for text in body.conditions]
+    who, size = wallet_of(body.wallet), Shares(micro_of(body.size))
+    conditions = [condition_of(text) for text in body.conditions]
     if size <= 0:
         raise Refused("a size is a positive number of shares")
 
@@ -144,24 +143,3 @@ async def post_convert(request: web.Request) -> web.Response:
 
     rows = shell.apply(change)
     return answer({"tx": rows[0].tx, "rows": [activity_row(shell.venue, row) for row in rows]})
-
-
-def _micro(amount: Amount) -> int:
-    try:
-        return parse_micro(str(amount))
-    except ValueError as error:
-        raise Refused(str(error)) from None
-
-
-def _wallet(text: str) -> Wallet:
-    try:
-        return wallet(text)
-    except ValueError as error:
-        raise Refused(str(error)) from None
-
-
-def _condition(text: str) -> ConditionId:
-    try:
-        return condition_id(text)
-    except ValueError as error:
-        raise Refused(str(error)) from None

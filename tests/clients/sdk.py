@@ -2,7 +2,7 @@
 
 from polymarket import AsyncSecureClient, SecureClient
 
-from tests.clients.local_venue import Account, LocalVenue
+from tests.clients.local_venue import Account, Listed, LocalVenue
 
 
 def connect(venue: LocalVenue, account: Account) -> SecureClient:
@@ -15,3 +15,9 @@ async def connect_async(venue: LocalVenue, account: Account) -> AsyncSecureClien
     return await AsyncSecureClient.create(
         private_key=account.key, wallet=account.wallet, environment=venue.environment
     )
+
+
+def fill(venue: LocalVenue, listed: Listed, wallet: str, side: str, size: str) -> str:
+    """Let a wallet trade at whatever the book offers; returns the transaction."""
+    body = {"wallet": wallet, "condition": listed.condition, "outcome": 0}
+    return str(venue.admin("fill", side=side, size=size, **body)["tx"])

@@ -9,10 +9,10 @@ from polymarket import PublicClient
 from polymarket.errors import RequestRejectedError
 from polymarket.models.data.tokens import TokenModule
 
-from tests.clients.local_venue import KINDS, Kind, Listed, LocalVenue, local_venue
+from tests.clients.local_venue import KINDS, Kind, LocalVenue, local_venue
+from tests.clients.sdk import fill
 
 pytestmark = pytest.mark.xdist_group("sdk_more")
-_wallets = iter(f"0x{number:040x}" for number in range(0xCD << 152, (0xCD << 152) + 1_000))
 
 
 @pytest.fixture(scope="module")
@@ -21,22 +21,6 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalVenue]:
     directory = tmp_path_factory.mktemp("venue")
     with local_venue(directory, cdn=False, gamma_close_delay_s=0) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def client(venue: LocalVenue) -> Iterator[PublicClient]:
-    with PublicClient(environment=venue.environment) as connected:
-        yield connected
-
-
-@pytest.fixture
-def wallet() -> str:
-    return next(_wallets)
-
-
-def fill(venue: LocalVenue, listed: Listed, wallet: str, side: str, size: str) -> str:
-    body = {"wallet": wallet, "condition": listed.condition, "outcome": 0}
-    return str(venue.admin("fill", side=side, size=size, **body)["tx"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

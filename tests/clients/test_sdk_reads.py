@@ -1,7 +1,6 @@
 """`polymarket-client`, unchanged, reads the running venue: the CLOB, the Data API and Gamma."""
 
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -14,29 +13,11 @@ from polymarket.models.data import (
     TradeActivity,
 )
 
-from tests.clients.local_venue import ASKS, BIDS, KINDS, Kind, Listed, LocalVenue
+from tests.clients.local_venue import ASKS, BIDS, KINDS, Kind, LocalVenue
+from tests.clients.sdk import fill
 
 CENT = Decimal("0.01")
 pytestmark = pytest.mark.xdist_group("sdk_reads")
-_wallets = iter(f"0x{number:040x}" for number in range(0xAB << 152, (0xAB << 152) + 1_000))
-
-
-@pytest.fixture(scope="module")
-def client(venue: LocalVenue) -> Iterator[PublicClient]:
-    with PublicClient(environment=venue.environment) as connected:
-        yield connected
-
-
-@pytest.fixture
-def wallet() -> str:
-    """A leader nobody has seen before."""
-    return next(_wallets)
-
-
-def fill(venue: LocalVenue, listed: Listed, wallet: str, side: str, size: str) -> str:
-    """Let a wallet trade at whatever the book offers; returns the transaction."""
-    body = {"wallet": wallet, "condition": listed.condition, "outcome": 0}
-    return str(venue.admin("fill", side=side, size=size, **body)["tx"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

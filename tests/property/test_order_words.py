@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.executor.lifecycle import PHASES
-from services.executor.state import NEVER_NS, Order, State
+from services.executor.state import NEVER_NS, Order, State, known_order
 from services.executor.views import unsettled
 from shared.domain.ids import TokenId, Wallet
 from shared.domain.messages import OrderClosed, OrderFilled
@@ -122,8 +122,8 @@ def test_what_was_proved_of_an_order_is_never_unproved(
     for word in words(data.draw, order, truth):
         closed_before = at == PHASES.index("closed")
         facts = step(state, word)
-        buried = state.buried.get(order.order)
-        known = buried.order if buried else state.orders[order.order]
+        known = known_order(state, order.order)
+        assert known is not None
         assert PHASES.index(known.phase) >= at
         at = PHASES.index(known.phase)
         assert not (closed_before and any(isinstance(fact, OrderClosed) for fact in facts))

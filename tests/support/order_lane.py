@@ -98,10 +98,17 @@ class System:
     """One executor lane; its ledger, its store, and the address of a venue that may be away."""
 
     def __init__(
-        self, *, mined_ms: int = 0, confirmed_ms: int = 0, post_deadline_s: int = 1
+        self,
+        *,
+        mined_ms: int = 0,
+        confirmed_ms: int = 0,
+        post_deadline_s: int = 1,
+        poll_overlap_s: int = 120,
     ) -> None:
         self._mined_ms, self._confirmed_ms = mined_ms, confirmed_ms
-        self.settings = msgspec.structs.replace(SETTINGS, post_deadline_s=post_deadline_s)
+        self.settings = msgspec.structs.replace(
+            SETTINGS, post_deadline_s=post_deadline_s, poll_overlap_s=poll_overlap_s
+        )
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger, self.store, self.clock = GatedLedger(), MemoryStore(), SystemClock()

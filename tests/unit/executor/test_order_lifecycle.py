@@ -7,7 +7,7 @@ import pytest
 
 from services.executor import lifecycle
 from services.executor.lifecycle import EVENTS, PHASES, TABLE, Event, Phase, after, proves
-from services.executor.state import NEVER_NS, State
+from services.executor.state import NEVER_NS, State, known_order
 from shared.domain.messages import (
     Fact,
     OrderAccepted,
@@ -120,7 +120,8 @@ def order_in(phase: Phase) -> tuple[State, Any]:
 
 
 def phase_of(state: State, order: Any) -> Phase:
-    known = state.orders.get(order.order) or state.buried[order.order].order
+    known = known_order(state, order.order)
+    assert known is not None
     return known.phase
 
 

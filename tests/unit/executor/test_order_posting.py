@@ -1,5 +1,6 @@
 """What a POST without a clear answer means, and what the venue sees of us after it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -190,16 +191,23 @@ async def test_a_refusal_that_cannot_be_checked_is_unknown_and_not_sent_again() 
 
 
 async def test_an_order_that_arrives_after_it_was_given_up_is_booked_from_rest_alone() -> None:
-    """A gateway holds the request for longer than anybody waits; nothing is told by the stream."""
-    system = System()
-    async with system.venue(), system.lane(resends_max=0) as lane:
-        market = await system.market(await system.open_market())
-        await system.fault(user_silence_s=60)
-        await system.rule(kind="slow", ms=4_500, path="/order", method="POST", count=1)
-        await system.approve(market, ttl_s=0.3)
-        (closed,) = await eventually(lambda: system.of(OrderClosed), deadline_s=20)
-        assert (closed.reason, closed.filled) == ("never_placed", 0)
-        assert await system.orders() == []
-        fills = await eventually(lambda: system.of(OrderFilled), deadline_s=20)
-        assert sum(fill.size for fill in fills) == 10_000_000
-        assert [held.position.shares for held in lane.state.holdings.values()] == [10_000_000]
+    """A gateway holds the request for longer than anybody waits; nothing is told by the stream.
+
+    The executor is down meanwhile, for longer than a poll looks back: the start reads further.
+    """
+    system = System(poll_overlap_s=1)
+    async with system.venue():
+        async with system.lane(resends_max=0):
+            market = await system.market(await system.open_market())
+            await system.fault(user_silence_s=60)
+            await system.rule(kind="slow", ms=4_500, path="/order", method="POST", count=1)
+            await system.approve(market, ttl_s=0.3)
+            (closed,) = await eventually(lambda: system.of(OrderClosed), deadline_s=20)
+            assert (closed.reason, closed.filled) == ("never_placed", 0)
+            assert await system.orders() == []
+        await eventually(system.orders)
+        await asyncio.sleep(2.1)  # the venue tells whole seconds
+        async with system.lane() as lane:
+            fills = await eventually(lambda: system.of(OrderFilled), deadline_s=20)
+            assert sum(fill.size for fill in fills) == 10_000_000
+            assert [held.position.shares for held in lane.state.holdings.values()] == [10_000_000]

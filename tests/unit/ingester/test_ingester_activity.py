@@ -101,9 +101,9 @@ async def test_a_silent_stall_is_found_the_socket_replaced_and_the_gap_filled() 
         await eventually(is_filled, deadline_s=20)
         told = await steps(system)
         silent, gap = (next(s for s in told if s.state == name) for name in ("silent", "gap"))
-        assert silent.detail == "no data for 1 s"
-        assert 1_000 <= silent.duration_ms <= 4_000  # time to detect
-        assert gap.from_ns <= silent.ts_ns - NS_PER_S
+        assert silent.detail.startswith("no data for ")
+        assert 500 <= silent.duration_ms <= 4_000  # time to detect
+        assert gap.from_ns <= silent.ts_ns - NS_PER_S // 2
         assert told[-1].rows >= 2
         assert [fill.source for fill in await system.of(LeaderFilled)] == ["rest", "rest"]
         assert len([s for s in told if s.state == "silent"]) == 1  # once, however often replaced

@@ -45,13 +45,13 @@ def test_silence_is_a_verdict_after_the_bound_and_not_before() -> None:
     assert reason(watch, 25) == ""
     verdict = watch.verdict(now_ns=T0 + 26 * S)
     assert verdict is not None
-    assert (verdict.reason, verdict.since_ns) == ("no data for 15 s", T0 + 10 * S)
+    assert (verdict.reason, verdict.since_ns) == ("no data for 16.0 s", T0 + 10 * S)
 
 
 def test_a_connection_that_never_says_anything_is_silent_too() -> None:
     watch = a_watch()
     assert reason(watch, 15) == ""
-    assert reason(watch, 16) == "no data for 15 s"
+    assert reason(watch, 16) == "no data for 16.0 s"
     watch.opened(now_ns=T0 + 20 * S)
     assert reason(watch, 30) == ""
 

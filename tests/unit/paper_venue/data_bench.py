@@ -5,24 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from venue_bench import BOOK, LEADER, Clock
 
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.server import running
-from shared.domain.units import NS_PER_S
-
-LEADER = "0x" + "d" * 40
-NOW_S = 1_793_318_400
-BOOK = {"slug": "one", "bids": [["0.48", "30"]], "asks": [["0.5", "25"], ["0.53", "60"]]}
-
-
-class Clock:
-    """A clock the test moves."""
-
-    def __init__(self) -> None:
-        self.ns = NOW_S * NS_PER_S
-
-    def __call__(self) -> int:
-        return self.ns
 
 
 class Bench:

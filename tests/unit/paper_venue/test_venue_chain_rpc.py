@@ -5,7 +5,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from data_bench import LEADER, a_bench
+from data_bench import a_bench
+from venue_bench import LEADER
 
 from services.paper_venue.chain_logs import ORDER_FILLED, address_word
 

@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from data_bench import BOOK, LEADER, NOW_S, Bench, a_bench
+from data_bench import Bench, a_bench
+from venue_bench import BOOK, LEADER, NOW_S
 
 OTHER = "0x" + "e" * 40
 

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import aiohttp
-from data_bench import LEADER, a_bench
+from data_bench import a_bench
+from venue_bench import LEADER
 
 KINDS = ("trades", "orders_matched")
 ASK = {"action": "subscribe", "subscriptions": [{"topic": "activity", "type": k} for k in KINDS]}

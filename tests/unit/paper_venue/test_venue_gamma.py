@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from data_bench import NOW_S, Bench, a_bench
+from data_bench import Bench, a_bench
+from venue_bench import NOW_S
 
 V2_BASE = "0x01" + "7a" * 15 + "00" * 15
 V2_CONDITION = V2_BASE + "00"
