@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.lab.replay import verify
-from shared.domain.messages import OrderFilled, OrderPrepared
+from shared.domain.messages import OrderDeclined, OrderFilled, OrderPrepared, OrderRefused
 from tests.e2e.test_pipeline import leader_trades, open_market
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, running
@@ -45,9 +45,15 @@ async def test_a_kill_between_the_record_and_the_post(tmp_path: Path) -> None:
         no_login = {"kind": "server_error", "status": 500, "path": "/auth/derive-api-key"}
         await stack.admin("rules", [no_login])
         stack.kill("executor")
-        await eventually(lambda: fired(stack, "server_error"), deadline_s=20)
+        await eventually(lambda: fired(stack, "server_error"), deadline_s=40)
         await leader_trades(stack, market, "BUY", "100")
-        await eventually(lambda: stack.of(OrderPrepared), deadline_s=20)
+
+        async def on_record() -> bool:
+            against = await stack.of(OrderRefused) + await stack.of(OrderDeclined)
+            assert await stack.of(OrderPrepared), [fact.reason for fact in against]
+            return True
+
+        await eventually(on_record, deadline_s=40)
         assert (await stack.admin("orders"))["orders"] == []
         stack.kill("executor")
         (await stack.http.delete("/admin/rules")).raise_for_status()
