@@ -63,6 +63,9 @@ def told(fact: m.Fact, names: Names) -> str:
             | m.OrderAccepted()
             | m.OrderRejected()
             | m.OrderOutcomeUnknown()
+            | m.OrderResent()
+            | m.OrderFound()
+            | m.OrderSurrendered()
         ):
             return _sent(fact, names)
         case m.OrderFilled() | m.FillSettled() | m.OrderClosed() | m.PositionCorrected():
@@ -253,7 +256,10 @@ def _sent(
     | m.OrderDeclined
     | m.OrderAccepted
     | m.OrderRejected
-    | m.OrderOutcomeUnknown,
+    | m.OrderOutcomeUnknown
+    | m.OrderResent
+    | m.OrderFound
+    | m.OrderSurrendered,
     names: Names,
 ) -> str:
     match fact:
@@ -277,8 +283,28 @@ def _sent(
             said = f": {fact.detail}" if fact.detail else ""
             return f"order {short(fact.order)} rejected, {fact.reason}{said}"
         case m.OrderOutcomeUnknown():
-            asked = "asked about, not sent again"
-            return f"order {short(fact.order)} has no answer ({fact.reason}): {asked}"
+            return f"order {short(fact.order)} has no answer ({fact.reason}): asked about"
+        case m.OrderResent():
+            why = "the venue does not know it, and its time has not passed"
+            return f"order {short(fact.order)} sent again, the same bytes ({fact.resend}.): {why}"
+        case m.OrderFound() | m.OrderSurrendered():
+            return _sought(fact)
+
+
+def _sought(fact: m.OrderFound | m.OrderSurrendered) -> str:
+    match fact:
+        case m.OrderFound():
+            matched = f", {shares(fact.matched)} matched" if fact.matched else ""
+            return f"order {short(fact.order)} found at the venue: {fact.status}{matched}"
+        case m.OrderSurrendered():
+            asked = f"asked {fact.looks} times ({fact.missing} not known, {fact.unreadable} "
+            asked += f"without an answer), sent {fact.posts} times by this process"
+            last = f'; the last word: "{fact.last}"' if fact.last else ""
+            return (
+                f"order {short(fact.order)} has no end after {duration(fact.waited_ns)}: LOOK AT "
+                f"THE VENUE. It is {fact.state}, {shares(fact.filled)} filled; {asked}{last}. It "
+                "counts whole until it has one"
+            )
 
 
 def _executed(

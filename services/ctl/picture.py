@@ -11,11 +11,15 @@ from shared.domain.views import (
     ACCOUNT,
     DRIFT,
     FEEDS_PREFIX,
+    POSITIONS,
     RISK,
+    SURRENDERED,
     AccountView,
     DriftView,
     ExposuresView,
     FeedsView,
+    OpenOrderView,
+    PositionsView,
     RiskView,
     decode,
     exposure_key,
@@ -64,6 +68,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     feeds: tuple[FeedsView, ...]
     rows: tuple[Row, ...]
     lanes: tuple[LaneStatus, ...]
+    surrendered: tuple[OpenOrderView, ...] = ()  # orders whose end nobody could find
 
 
 class Reader:
@@ -83,7 +88,9 @@ class Reader:
     async def read(self, *, lanes: bool = True) -> Picture:
         """Return the picture now; ``lanes`` costs some forty questions to the ledger."""
         head = await self._ledger.head()
-        risk, account, drift = await self._store.read_views([RISK, ACCOUNT, DRIFT])
+        keys = [RISK, ACCOUNT, DRIFT, POSITIONS]
+        risk, account, drift, positions = await self._store.read_views(keys)
+        held = decode(positions, PositionsView)
         risk_view = decode(risk, RiskView)
         return Picture(
             now_ns=self._clock.now_ns(),
@@ -94,6 +101,7 @@ class Reader:
             feeds=await self._feeds(),
             rows=joined(await self._exposures(), risk_view),
             lanes=await self._lanes() if lanes else (),
+            surrendered=tuple(o for o in (held.orders if held else ()) if o.status == SURRENDERED),
         )
 
     async def _feeds(self) -> tuple[FeedsView, ...]:

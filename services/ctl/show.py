@@ -36,6 +36,8 @@ _LABELS: Final[dict[str, tuple[str, str]]] = {
     "order_prepared": ("order", "blue"),
     "order_rejected": ("rejected", "red"),
     "order_outcome_unknown": ("unknown", "yellow"),
+    "order_resent": ("resent", "yellow"),
+    "order_surrendered": ("LOOK", "bold red"),
     "order_filled": ("filled", "bold green"),
     "order_closed": ("closed", "dim"),
     "position_corrected": ("corrected", "yellow"),

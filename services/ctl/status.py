@@ -21,6 +21,7 @@ from services.ctl.risk import scope_name
 from services.ctl.session import find_place, session
 from services.ctl.why import names_of
 from shared.domain.units import NS_PER_MS, NS_PER_S
+from shared.domain.views import OpenOrderView
 from shared.runtime.clock import SystemClock
 
 POLLS = "polls"  # the feed that says itself when somebody is overdue
@@ -42,7 +43,8 @@ def status(
 
     Example: driftless status --watch
 
-    Exit codes: 0 in step, 1 drift or not trading normally, 2 usage, 3 NATS or Redis away.
+    Exit codes: 0 in step, 1 drift, an order without an end or not trading normally, 2 usage,
+    3 NATS or Redis away.
     """
     try:
         code = asyncio.run(_status(watch, config, as_json))
@@ -71,10 +73,10 @@ async def _status(watch: bool, config: Path | None, as_json: bool) -> int:
 
 
 def code_of(picture: Picture) -> int:
-    """Return 1 where there is something to look at: drift, or trading that is not normal."""
+    """Return 1 for what is to be looked at: drift, orders without an end, a regime not normal."""
     drift = picture.drift.drift_usd if picture.drift else 0
     normal = picture.risk is None or picture.risk.regime == "normal"
-    return FINDING if drift or not normal else OK
+    return FINDING if drift or picture.surrendered or not normal else OK
 
 
 # --- for people ---------------------------------------------------------------------------
@@ -84,6 +86,7 @@ def screen(picture: Picture, names: Names) -> Group:
     """Return everything, the most urgent first."""
     return Group(
         headline(picture),
+        *surrendered_lines(picture, names),
         feeds_line(picture),
         caps_table(picture, names),
         rows_table(picture.rows, names),
@@ -108,6 +111,19 @@ def headline(picture: Picture) -> Text:
         text.append(f"   cash {usd(picture.account.collateral)} ({age} old)")
     text.append(f"   ledger {picture.head:,}")
     return text
+
+
+def surrendered_lines(picture: Picture, names: Names) -> list[Text]:
+    """Return a line for each order whose end was not found: somebody has to look at the venue."""
+    return [
+        Text(
+            f"LOOK    order {order.order}: {order.side} {shares(order.size)} "
+            f"{names.token(order.token)}, {shares(order.filled)} filled, has no end after "
+            f"{duration(max(0, picture.now_ns - order.since_ns))}; see driftless why",
+            style="bold red",
+        )
+        for order in picture.surrendered
+    ]
 
 
 def drift_text(picture: Picture) -> Text:
@@ -254,6 +270,7 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
             for view in picture.feeds
             for feed in view.feeds
         ],
+        "surrendered_orders": [_order_json(o, age_ms(o.since_ns)) for o in picture.surrendered],
         "positions": [_row_json(row, names) for row in picture.rows],
         "lanes": [
             {
@@ -265,6 +282,17 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
             }
             for lane in picture.lanes
         ],
+    }
+
+
+def _order_json(order: OpenOrderView, age_ms: int) -> dict[str, Any]:
+    return {
+        "order": order.order,
+        "token": order.token,
+        "side": order.side,
+        "size": decimal(order.size),
+        "filled": decimal(order.filled),
+        "age_ms": age_ms,
     }
 
 

@@ -37,6 +37,7 @@ _STYLES: Final = {
     "order_refused": "red", "command_refused": "red", "leaders_netted": "green",
     "order_declined": "red", "order_rejected": "red", "order_filled": "green",
     "order_approved": "green", "position_corrected": "yellow", "order_outcome_unknown": "yellow",
+    "order_resent": "yellow", "order_surrendered": "bold red",
 }  # fmt: skip
 
 FORMS: Final = (

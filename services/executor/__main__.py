@@ -5,10 +5,11 @@ import sys
 from functools import partial
 
 from services.executor.core import State, decide, evolve
-from services.executor.shell import Shell, World, terms_of
+from services.executor.session import World, terms_of
+from services.executor.shell import Shell
 from services.executor.state import Draft, Policy
 from shared.domain.ids import OrderHash, Wallet, partition_of
-from shared.domain.units import NS_PER_MS
+from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.polymarket.orders import Signer, order_hash
 from shared.runtime.books import Books
 from shared.runtime.config import SecretError, load_private_key
@@ -32,6 +33,9 @@ def build(context: Context) -> Built[State]:
         wallet=config.account.wallet,
         book_age_ns_max=config.executor.book_age_ms_max * NS_PER_MS,
         lookup_attempts=config.executor.lookup_attempts,
+        resends_max=config.executor.resends_max,
+        patience_ns=config.executor.patience_s * NS_PER_S,
+        surrendered_kept_ns=config.executor.surrendered_kept_s * NS_PER_S,
         hash_of=hash_of,
     )
     service = Service(

@@ -1,39 +1,50 @@
 """What the venue says of our orders, in any order and any number of copies."""
 
-import msgspec
+from typing import Final
 
+from services.executor.fills import book, moved
+from services.executor.lifecycle import Event, after, proves
 from services.executor.state import (
     RANK,
     Answered,
-    Fill,
     Lost,
-    Missing,
     Order,
-    Policy,
+    Proved,
     Refusal,
     Reported,
     State,
     fill_key,
+    fills_of,
 )
 from shared.domain.ids import content_id
-from shared.domain.market import fee_up
 from shared.domain.messages import (
     DriftFound,
     Fact,
-    FillSettled,
     OrderAccepted,
     OrderClosed,
     OrderFilled,
+    OrderFound,
     OrderOutcomeUnknown,
     OrderRejected,
     PositionCorrected,
 )
-from shared.domain.observations import OwnFill
-from shared.domain.units import ZERO_SHARES, Shares, Usd
+from shared.domain.observations import OrderReport, OwnFill
+from shared.domain.units import ZERO_SHARES, Shares
+
+# The venue's words that prove something of an order, in answers and look-ups alike.
+PROVED_BY: Final[dict[str, Event]] = {
+    "live": "live",
+    "unmatched": "live",  # after a delay: it rests (protocol.md 1.5)
+    "delayed": "delayed",
+    "matched": "matched",
+    "duplicated": "duplicated",
+}
 
 
-def answered(order: Order | None, message: Answered, now_ns: int) -> list[Fact]:
-    if order is None or order.phase in ("accepted", "closed"):
+def answered(order: Order | None, message: Answered | Proved, now_ns: int) -> list[Fact]:
+    """Put the venue's yes on record; an answer already overtaken by fills still is one."""
+    status = message.answer.status if isinstance(message, Answered) else "duplicated"
+    if order is None or order.answered or after(order.phase, PROVED_BY[status]) is None:
         return []
     return [
         OrderAccepted(
@@ -43,18 +54,16 @@ def answered(order: Order | None, message: Answered, now_ns: int) -> list[Fact]:
             ts_ns=now_ns,
             order=order.order,
             approval=order.approval,
-            status=message.answer.status,
+            status=status,
             latency_ns=message.latency_ns,
         )
     ]
 
 
 def refused(order: Order | None, message: Refusal, now_ns: int) -> list[Fact]:
-    if order is None or order.phase == "closed":
+    """Close an order that was refused, unless more is known of it than that it was prepared."""
+    if order is None or after(order.phase, "refused") is None:
         return []
-    if order.filled:  # a killed order that filled all the same: REST will tell how much
-        said = Lost(order=order.order, reason=f"refused with fills: {message.reason}")
-        return lost(order, said, now_ns)
     rejected = OrderRejected(
         id=content_id("order_rejected", order.order),
         cause=content_id("order_prepared", order.order),
@@ -65,11 +74,11 @@ def refused(order: Order | None, message: Refusal, now_ns: int) -> list[Fact]:
         reason=message.reason,
         detail=message.detail,
     )
-    return [rejected, _closed(order, f"rejected: {message.reason}", rejected.id, now_ns)]
+    return [rejected, closed(order, f"rejected: {message.reason}", now_ns, cause=rejected.id)]
 
 
 def lost(order: Order | None, message: Lost, now_ns: int) -> list[Fact]:
-    if order is None or order.phase != "prepared":
+    if order is None or after(order.phase, "lost") is None:
         return []
     return [
         OrderOutcomeUnknown(
@@ -80,90 +89,58 @@ def lost(order: Order | None, message: Lost, now_ns: int) -> list[Fact]:
             order=order.order,
             approval=order.approval,
             reason=message.reason,
+            retry_ns=message.retry_ns,
         )
     ]
-
-
-def book(state: State, fill: OwnFill, now_ns: int) -> list[Fact]:
-    order = state.orders.get(fill.order)
-    if order is None:
-        return []  # not ours to book: by hand, or long closed; the reconciler compares the sums
-    known = state.fills.get(fill_key(fill.trade, fill.order))
-    if known is None and fill.settlement == "FAILED":
-        return _failed_unseen(order, fill, now_ns)
-    if known is None:
-        return [_booked(order, fill, now_ns)]
-    if RANK[known.settlement] >= RANK[fill.settlement]:
-        return []
-    return [_settled(order, known, fill, now_ns)]
-
-
-def _booked(order: Order, fill: OwnFill, now_ns: int) -> OrderFilled:
-    fee = fee_up(order.market, fill.price, fill.size) if fill.taker else Usd(0)
-    return OrderFilled(
-        id=content_id("order_filled", fill.trade, fill.order),
-        cause=content_id("order_prepared", order.order),
-        root=order.root,
-        ts_ns=now_ns,
-        order=order.order,
-        approval=order.approval,
-        leader=order.leader,
-        condition=order.condition,
-        token=order.token,
-        outcome=order.outcome,
-        trade=fill.trade,
-        side=order.side,
-        price=fill.price,
-        size=fill.size,
-        fee=fee,
-        settlement=fill.settlement,
-        venue_ns=fill.venue_ns,
-    )
-
-
-def _failed_unseen(order: Order, fill: OwnFill, now_ns: int) -> list[Fact]:
-    """Book and take back: on record as failed, so an older word still to come books nothing."""
-    booked = _booked(order, msgspec.structs.replace(fill, settlement="MATCHED"), now_ns)
-    return [booked, _settled(order, booked, fill, now_ns)]
-
-
-def _settled(order: Order, known: Fill | OrderFilled, fill: OwnFill, now_ns: int) -> FillSettled:
-    return FillSettled(
-        id=content_id("fill_settled", fill.trade, fill.order, fill.settlement),
-        cause=content_id("order_filled", fill.trade, fill.order),
-        root=order.root,
-        ts_ns=now_ns,
-        order=order.order,
-        approval=order.approval,
-        leader=order.leader,
-        condition=order.condition,
-        token=order.token,
-        outcome=order.outcome,
-        trade=fill.trade,
-        side=order.side,
-        price=known.price,
-        size=known.size,
-        fee=known.fee,
-        settlement=fill.settlement,
-    )
 
 
 def reported(state: State, message: Reported, now_ns: int) -> list[Fact]:
     """Book the fills that were read, and close the order when they are all it matched."""
     report = message.report
     order = state.orders.get(report.order)
-    if order is None:
-        return []
     facts: list[Fact] = []
     for fill in _new_first(state, _latest(message.fills)):
         facts += book(state, fill, now_ns)
-    if order.phase == "closed":
+    if order is None or order.phase == "closed":
         return facts
-    if report.status in ("CANCELED", "MATCHED") and _seen(state, order, facts) >= report.matched:
+    if _is_complete(state, order, report, facts):
         filled = Shares(order.filled + sum(moved(fact) for fact in facts))
         reason = "filled" if filled >= order.size else "killed"
-        facts.append(_closed(order, reason, facts[-1].id if facts else "", now_ns, filled))
-    return facts
+        cause = facts[-1].id if facts else ""
+        return [*facts, closed(order, reason, now_ns, cause=cause, filled=filled)]
+    return facts + _found(order, report, facts, now_ns)
+
+
+def _is_complete(state: State, order: Order, report: OrderReport, facts: list[Fact]) -> bool:
+    """Tell by the sums whether nothing more can come; status words have been seen to lie.
+
+    An order that is called matched while nothing of it is counted contradicts itself.
+    """
+    ended = report.status in ("CANCELED", "MATCHED") or report.matched >= order.size
+    if not ended or (report.status == "MATCHED" and not report.matched):
+        return False
+    return _seen(state, order, facts) >= report.matched
+
+
+def _found(order: Order, report: OrderReport, facts: list[Fact], now_ns: int) -> list[Fact]:
+    """Say what a look-up proves of an order that is still open, unless a fill just proved it."""
+    status = report.status.lower()
+    if report.matched or report.status in ("CANCELED", "MATCHED"):
+        status = "matched"
+    if not proves(order.phase, PROVED_BY[status]) or any(isinstance(f, OrderFilled) for f in facts):
+        return []
+    return [
+        OrderFound(
+            id=content_id("order_found", order.order, status),
+            cause=content_id("order_prepared", order.order),
+            root=order.root,
+            ts_ns=now_ns,
+            order=order.order,
+            approval=order.approval,
+            status=status,
+            matched=report.matched,
+        )
+    ]
 
 
 def _new_first(state: State, fills: list[OwnFill]) -> list[OwnFill]:
@@ -173,7 +150,7 @@ def _new_first(state: State, fills: list[OwnFill]) -> list[OwnFill]:
 
 def _seen(state: State, order: Order, facts: list[Fact]) -> int:
     """Return the shares of all executions, failed ones too: the venue's sum still has them."""
-    known = sum(fill.size for fill in state.fills.values() if fill.order == order.order)
+    known = sum(fill.size for fill in fills_of(state, order.order))
     return known + sum(fact.size for fact in facts if isinstance(fact, OrderFilled))
 
 
@@ -187,33 +164,8 @@ def _latest(fills: tuple[OwnFill, ...]) -> list[OwnFill]:
     return list(latest.values())
 
 
-def moved(fact: Fact) -> int:
-    match fact:
-        case OrderFilled(size=size):
-            return size
-        case FillSettled(settlement="FAILED", size=size):
-            return -size
-        case _:
-            return 0
-
-
-def missing(
-    policy: Policy, state: State, order: Order | None, message: Missing, now_ns: int
-) -> list[Fact]:
-    """Give an order up that the venue does not know: asked often enough, past its time to live.
-
-    One without any execution was never placed; of one with some, no more can come.
-    """
-    if order is None or order.phase == "closed":
-        return []
-    if message.attempts < policy.lookup_attempts or now_ns <= order.expires_ns:
-        return []
-    executed = any(fill.order == order.order for fill in state.fills.values())
-    return [_closed(order, "killed" if executed else "never_placed", "", now_ns)]
-
-
-def _closed(
-    order: Order, reason: str, cause: str, now_ns: int, filled: Shares | None = None
+def closed(
+    order: Order, reason: str, now_ns: int, *, cause: str = "", filled: Shares | None = None
 ) -> OrderClosed:
     return OrderClosed(
         id=content_id("order_closed", order.order),

@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from services.executor import answers, orders
+from services.executor import answers, burial, fills, orders, patience
+from services.executor.lifecycle import Event, after
 from services.executor.state import (
     RANK,
     TERMINAL,
@@ -20,11 +21,13 @@ from services.executor.state import (
     Lost,
     Missing,
     Policy,
+    Proved,
     Refusal,
     Reported,
     State,
+    Unreadable,
     fill_key,
-    is_settled,
+    known_fill,
     order_from,
 )
 from shared.domain.ids import OrderHash
@@ -36,9 +39,12 @@ from shared.domain.messages import (
     OrderClosed,
     OrderDeclined,
     OrderFilled,
+    OrderFound,
     OrderOutcomeUnknown,
     OrderPrepared,
     OrderRejected,
+    OrderResent,
+    OrderSurrendered,
     PositionCorrected,
 )
 from shared.domain.observations import OwnFill
@@ -47,7 +53,6 @@ from shared.domain.units import NS_PER_S, Shares, Usd, cost_up, proceeds_down
 
 _CORRECTIONS_KEPT: Final = 200
 _EMPTY_KEPT_NS: Final = 3_600 * NS_PER_S
-_KILLED_KEPT_NS: Final = 120 * NS_PER_S
 
 
 def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
@@ -55,20 +60,29 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
     match message:
         case Attempt():
             return orders.attempt(policy, state, message, now_ns)
-        case Answered(order=order):
+        case Answered(order=order) | Proved(order=order):
             return answers.answered(state.orders.get(order), message, now_ns)
         case Refusal(order=order):
             return answers.refused(state.orders.get(order), message, now_ns)
         case Lost(order=order):
             return answers.lost(state.orders.get(order), message, now_ns)
         case OwnFill():
-            return answers.book(state, message, now_ns)
-        case Reported():
-            return answers.reported(state, message, now_ns)
-        case Missing(order=order):
-            return answers.missing(policy, state, state.orders.get(order), message, now_ns)
+            return fills.book(state, message, now_ns)
         case DriftFound():
             return answers.corrected(state, message, now_ns)
+        case _:
+            return _looked(policy, state, message, now_ns)
+
+
+def _looked(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
+    """Return what a look-up of an order adds."""
+    match message:
+        case Reported():
+            return patience.reported(policy, state, message, now_ns)
+        case Missing(order=order):
+            return patience.missing(policy, state, state.orders.get(order), message, now_ns)
+        case Unreadable(order=order):
+            return patience.unreadable(policy, state.orders.get(order), message, now_ns)
         case _:
             return []
 
@@ -78,30 +92,55 @@ def evolve(state: State, fact: Fact) -> None:
     match fact:
         case OrderPrepared():
             state.orders[fact.order] = order_from(fact)
-            _drop_killed(state, fact.ts_ns)
+            burial.bury_old(state, fact.ts_ns)
             _drop_empty(state, fact.ts_ns)
-        case OrderAccepted():
-            _move(state, fact.order, phase="accepted")
-        case OrderOutcomeUnknown():
-            _move(state, fact.order, phase="unknown")
+        case (
+            OrderAccepted()
+            | OrderFound()
+            | OrderOutcomeUnknown()
+            | OrderResent()
+            | OrderSurrendered()
+        ):
+            _learn(state, fact)
         case OrderRejected() | OrderDeclined():
             pass  # the closing fact ends the order; a declined approval never became one
         case OrderFilled() | FillSettled():
             _apply(state, fact)
         case OrderClosed():
-            _move(state, fact.order, phase="closed", closed_ns=fact.ts_ns)
-            _forget(state, fact.order)
+            burial.close(state, fact)
         case PositionCorrected():
             _correct(state, fact)
         case _:
             raise AssertionError(f"not a fact of the executor: {fact}")
 
 
-def _move(state: State, order: OrderHash, **changes: object) -> None:
-    state.orders[order] = msgspec.structs.replace(state.orders[order], **changes)
+def _learn(
+    state: State,
+    fact: OrderAccepted | OrderFound | OrderOutcomeUnknown | OrderResent | OrderSurrendered,
+) -> None:
+    match fact:
+        case OrderAccepted():
+            _enter(state, fact.order, answers.PROVED_BY[fact.status], answered=True)
+        case OrderFound():
+            _enter(state, fact.order, answers.PROVED_BY[fact.status])
+        case OrderOutcomeUnknown():
+            _enter(state, fact.order, "lost", retry_ns=fact.retry_ns)
+        case OrderResent():
+            _enter(state, fact.order, "resent", resends=fact.resend)
+        case OrderSurrendered():
+            _enter(state, fact.order, "surrendered", surrendered_ns=fact.ts_ns)
+
+
+def _enter(state: State, name: OrderHash, event: Event, **changes: object) -> None:
+    """Move an order to where an event leads."""
+    order = state.orders[name]
+    phase = after(order.phase, event) or order.phase
+    state.orders[name] = msgspec.structs.replace(order, phase=phase, **changes)
 
 
 def _apply(state: State, fact: OrderFilled | FillSettled) -> None:
+    burial.unearth(state, fact.order)
+    known = known_fill(state, fact.trade, fact.order)
     state.fills[fill_key(fact.trade, fact.order)] = Fill(
         order=fact.order,
         trade=fact.trade,
@@ -109,11 +148,12 @@ def _apply(state: State, fact: OrderFilled | FillSettled) -> None:
         size=fact.size,
         fee=fact.fee,
         settlement=fact.settlement,
+        booked_ns=known.booked_ns if known else fact.ts_ns,
     )
-    moved = answers.moved(fact)
+    moved = fills.moved(fact)
     if moved:
-        filled = state.orders[fact.order].filled
-        _move(state, fact.order, filled=Shares(filled + moved))
+        filled = Shares(state.orders[fact.order].filled + moved)
+        _enter(state, fact.order, "filled", filled=filled)
         holding = _holding(state, fact)
         state.holdings[fact.token] = msgspec.structs.replace(
             holding, position=_after(holding.position, fact), changed_ns=fact.ts_ns
@@ -122,7 +162,7 @@ def _apply(state: State, fact: OrderFilled | FillSettled) -> None:
         state.holdings[fact.token] = msgspec.structs.replace(
             state.holdings[fact.token], changed_ns=fact.ts_ns
         )
-        _forget(state, fact.order)
+        burial.bury(state, fact.order)
 
 
 def _holding(state: State, fact: OrderFilled | FillSettled | PositionCorrected) -> Holding:
@@ -173,28 +213,6 @@ def _drop_empty(state: State, now_ns: int) -> None:
         or holding.position.realised
         or token in referred
         or now_ns - holding.changed_ns < _EMPTY_KEPT_NS
-    }
-
-
-def _forget(state: State, order: OrderHash) -> None:
-    """Forget an order once it is closed and every fill of it is final: nothing refers to it.
-
-    One that closed without a fill is kept for a while: kills have been told of orders that filled
-    all the same, and a fill of a forgotten order is nobody's.
-    """
-    fills = [fill for fill in state.fills.values() if fill.order == order]
-    if state.orders[order].phase == "closed" and fills and is_settled(state, order):
-        del state.orders[order]
-        state.fills = {key: fill for key, fill in state.fills.items() if fill.order != order}
-
-
-def _drop_killed(state: State, now_ns: int) -> None:
-    """Drop the orders that closed without a fill, once none can still be told."""
-    filled = {fill.order for fill in state.fills.values()}
-    state.orders = {
-        name: order
-        for name, order in state.orders.items()
-        if order.phase != "closed" or name in filled or now_ns - order.closed_ns < _KILLED_KEPT_NS
     }
 
 

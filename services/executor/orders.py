@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from services.executor.state import Attempt, Draft, Policy, State, open_orders
+from services.executor.state import Attempt, Draft, Policy, State, has_order_for, open_orders
 from shared.domain.book import Book, depth_within, walk
 from shared.domain.freshness import age_ns
 from shared.domain.grid import amounts
@@ -16,7 +16,7 @@ _SALT_DIGITS: Final = 13  # 52 bits: a JSON number every client reads exactly
 
 def attempt(policy: Policy, state: State, attempt: Attempt, now_ns: int) -> list[Fact]:
     approval, book = attempt.approval, attempt.book
-    if any(order.approval == approval.id for order in state.orders.values()):
+    if has_order_for(state, approval.id):
         return []
     if now_ns > approval.expires_ns:
         late = now_ns - approval.expires_ns

@@ -5,15 +5,14 @@ from typing import Final, Literal
 
 import msgspec
 
+from services.executor.lifecycle import Phase
 from shared.domain.book import Book
 from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet
 from shared.domain.market import Market, Side
 from shared.domain.messages import OrderApproved, OrderPrepared
 from shared.domain.observations import OrderReport, OwnFill, PostAnswer, Settlement
 from shared.domain.positions import Position
-from shared.domain.units import Price, Shares, Usd
-
-Phase = Literal["prepared", "accepted", "unknown", "closed"]
+from shared.domain.units import NS_PER_S, Price, Shares, Usd
 
 # A settlement never goes back: a later word of a lower rank is an old one (protocol.md 4.3).
 RANK: Final[dict[Settlement, int]] = {
@@ -24,12 +23,16 @@ RANK: Final[dict[Settlement, int]] = {
     "FAILED": 3,
 }
 TERMINAL: Final = 3
+NEVER_NS: Final = 1 << 62  # later than any time to live
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     wallet: Wallet
     book_age_ns_max: int
     lookup_attempts: int
+    resends_max: int = 3  # of one order, the same bytes
+    patience_ns: int = 600 * NS_PER_S  # past its time to live, before an order is surrendered
+    surrendered_kept_ns: int = 86_400 * NS_PER_S  # how long one is still followed then
     # Names the order the venue will know: the EIP-712 hash of the order as it will be signed.
     hash_of: Callable[["Draft"], OrderHash]
 
@@ -49,7 +52,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     order: OrderHash
     approval: str
     root: str
@@ -64,17 +67,50 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     prepared_ns: int
     expires_ns: int
+    # With the above, what was signed: the same bytes can be made again.
+    maker_amount: int = 0
+    taker_amount: int = 0
+    salt: int = 0
+    timestamp_ms: int = 0
+    metadata: str = ""
     filled: Shares = Shares(0)  # failed fills taken back
+    # Of an open order alone:
+    answered: bool = False  # the POST's answer is on record
+    resends: int = 0
+    retry_ns: int = 0  # not sent again before this
+    surrendered_ns: int = 0  # when the operator was told; 0: not
     closed_ns: int = 0
 
 
-class Fill(msgspec.Struct, frozen=True, kw_only=True):
+class Fill(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     order: OrderHash
     trade: str
     price: Price
     size: Shares
     fee: Usd
     settlement: Settlement
+    booked_ns: int
+
+
+class Buried(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A closed order kept small, for a fill that may still be told and for those told again."""
+
+    approval: str
+    root: str
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    outcome: Literal[0, 1]
+    side: Side
+    price: Price
+    size: Shares
+    fee_rate: int
+    fee_exponent: int
+    prepared_ns: int
+    expires_ns: int
+    closed_ns: int
+    filled: Shares
+    fills: tuple[Fill, ...]
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +122,9 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct):
-    orders: dict[OrderHash, Order] = {}
-    fills: dict[str, Fill] = {}  # by "trade|order"
+    orders: dict[OrderHash, Order] = {}  # open, or with fills that are not final
+    fills: dict[str, Fill] = {}  # of those, by "trade|order"
+    buried: dict[OrderHash, Buried] = {}  # the others, for days, bounded
     holdings: dict[TokenId, Holding] = {}
     corrected: list[str] = []  # drifts applied, bounded: a correction is applied once
 
@@ -120,6 +157,24 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
 
     order: OrderHash
     reason: str
+    retry_ns: int = 0  # not to be sent again before this: the venue asked for time, or said no
+
+
+class Proved(msgspec.Struct, frozen=True, kw_only=True):
+    """The venue called this sending a duplicate: an earlier one arrived."""
+
+    order: OrderHash
+    latency_ns: int
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the venue was asked for an order by this process, and what it said."""
+
+    posts: int = 0
+    looks: int = 0
+    missing: int = 0  # looks that showed neither the order nor a trade of it
+    unreadable: int = 0  # looks that gave no answer
+    last: str = ""
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,22 +182,88 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
 
     report: OrderReport
     fills: tuple[OwnFill, ...]
+    asked: Asked = Asked()
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
-    """The venue does not know the hash, for the n-th time; its trades do not name it either."""
+    """The venue does not know the hash, and what its trades name of it has been said."""
 
     order: OrderHash
-    attempts: int
+    attempts: int  # in a row, since nothing could be under way any more
+    resends: int = 0  # how many of those on record were made, and not refused
+    asked: Asked = Asked()
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """The venue was asked for an order and did not answer."""
+
+    order: OrderHash
+    asked: Asked
 
 
 def fill_key(trade: str, order: OrderHash) -> str:
     return f"{trade}|{order}"
 
 
+def known_order(state: State, order: OrderHash) -> Order | None:
+    """Return an order of ours, open, closed or buried."""
+    buried = state.buried.get(order)
+    return order_of(order, buried) if buried else state.orders.get(order)
+
+
+def order_of(name: OrderHash, buried: Buried) -> Order:
+    """Return a buried order as it was when it closed, as far as anything of it still matters."""
+    token: tuple[TokenId, TokenId] = (buried.token, buried.token)
+    market = Market(
+        condition=buried.condition,
+        tokens=token,
+        outcomes=("", ""),
+        tick=Price(0),
+        size_min=Shares(0),
+        fee_rate=buried.fee_rate,
+        fee_exponent=buried.fee_exponent,
+    )
+    return Order(
+        order=name,
+        approval=buried.approval,
+        root=buried.root,
+        leader=buried.leader,
+        condition=buried.condition,
+        token=buried.token,
+        outcome=buried.outcome,
+        side=buried.side,
+        price=buried.price,
+        size=buried.size,
+        market=market,
+        phase="closed",
+        prepared_ns=buried.prepared_ns,
+        expires_ns=buried.expires_ns,
+        closed_ns=buried.closed_ns,
+        filled=buried.filled,
+    )
+
+
+def known_fill(state: State, trade: str, order: OrderHash) -> Fill | None:
+    buried = state.buried.get(order)
+    if buried is None:
+        return state.fills.get(fill_key(trade, order))
+    return next((fill for fill in buried.fills if fill.trade == trade), None)
+
+
+def fills_of(state: State, order: OrderHash) -> list[Fill]:
+    """Return the fills of an order that is not buried."""
+    return [fill for fill in state.fills.values() if fill.order == order]
+
+
+def has_order_for(state: State, approval: str) -> bool:
+    """Tell whether an approval has become an order already."""
+    return any(order.approval == approval for order in state.orders.values()) or any(
+        buried.approval == approval for buried in state.buried.values()
+    )
+
+
 def is_settled(state: State, order: OrderHash) -> bool:
-    fills = [fill for fill in state.fills.values() if fill.order == order]
-    return all(RANK[fill.settlement] == TERMINAL for fill in fills)
+    return all(RANK[fill.settlement] == TERMINAL for fill in fills_of(state, order))
 
 
 def open_orders(state: State) -> list[Order]:
@@ -165,4 +286,9 @@ def order_from(fact: OrderPrepared) -> Order:
         phase="prepared",
         prepared_ns=fact.ts_ns,
         expires_ns=fact.expires_ns,
+        maker_amount=fact.maker_amount,
+        taker_amount=fact.taker_amount,
+        salt=fact.salt,
+        timestamp_ms=fact.timestamp_ms,
+        metadata=fact.metadata,
     )

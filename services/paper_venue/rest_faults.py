@@ -84,6 +84,7 @@ async def _faulty(
 ) -> web.StreamResponse:
     slow = shell.rules.fire("slow", place, shell.now_ns())
     if slow:
+        await request.read()  # as a gateway: it has the request, whoever has gone meanwhile
         await asyncio.sleep(slow.delay_ns / NS_PER_S)
     instead = await _instead(request, shell, place)
     if instead is not None:

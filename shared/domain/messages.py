@@ -429,11 +429,46 @@ class OrderRejected(Message, frozen=True, kw_only=True, tag="order_rejected"):
 
 
 class OrderOutcomeUnknown(Message, frozen=True, kw_only=True, tag="order_outcome_unknown"):
-    """The answer was lost: the order may rest or may have filled; it is asked about, not resent."""
+    """The answer was lost: the order may rest or may have filled; the venue is asked for it."""
 
     order: OrderHash
     approval: str
     reason: str
+    retry_ns: int = 0  # the same order is not sent again before this
+
+
+class OrderResent(Message, frozen=True, kw_only=True, tag="order_resent"):
+    """The identical signed order goes out again: of unknown outcome, in time, not at the venue."""
+
+    order: OrderHash
+    approval: str
+    resend: int  # the first is 1
+    expires_ns: int
+
+
+class OrderFound(Message, frozen=True, kw_only=True, tag="order_found"):
+    """A look-up by hash showed the order at the venue, in a state not known before."""
+
+    order: OrderHash
+    approval: str
+    status: str  # live, delayed, matched
+    matched: Shares
+
+
+class OrderSurrendered(Message, frozen=True, kw_only=True, tag="order_surrendered"):
+    """Patience is over: the operator is to look; the order counts whole and is asked for still."""
+
+    order: OrderHash
+    approval: str
+    token: TokenId
+    state: str  # what is proved of it
+    filled: Shares
+    waited_ns: int  # since it was prepared
+    posts: int  # sendings of the same bytes by this process
+    looks: int  # how often the venue was asked for the hash, since this process started
+    missing: int  # of these, how often it knew neither the order nor a trade of it
+    unreadable: int  # of these, how often no answer came
+    last: str  # the venue's last answer
 
 
 class OrderFilled(Message, frozen=True, kw_only=True, tag="order_filled"):
@@ -478,7 +513,7 @@ class OrderClosed(Message, frozen=True, kw_only=True, tag="order_closed"):
     approval: str
     token: TokenId
     filled: Shares
-    reason: str  # filled, killed, rejected, never_placed, canceled
+    reason: str  # filled, killed, rejected, never_placed, abandoned
 
 
 class PositionCorrected(Message, frozen=True, kw_only=True, tag="position_corrected"):
@@ -614,6 +649,9 @@ Fact = (
     | OrderAccepted
     | OrderRejected
     | OrderOutcomeUnknown
+    | OrderResent
+    | OrderFound
+    | OrderSurrendered
     | OrderFilled
     | FillSettled
     | OrderClosed

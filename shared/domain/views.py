@@ -17,6 +17,7 @@ from shared.domain.units import Bps, Price, Shares, Usd
 
 PREFIX: Final = "driftless:view:"
 ACCOUNT: Final = f"{PREFIX}account"  # executor: AccountView
+SURRENDERED: Final = "surrendered"  # an order without an end: the operator is to look
 POSITIONS: Final = f"{PREFIX}positions"  # executor: PositionsView
 RISK: Final = f"{PREFIX}risk"  # risk: RiskView
 DRIFT: Final = f"{PREFIX}drift"  # reconciler: DriftView
@@ -150,6 +151,7 @@ class PositionView(msgspec.Struct, frozen=True, kw_only=True):
     realised: Usd
     unsettled: Shares  # of fills not yet mined: the venue's positions may not show them
     changed_ns: int  # when it last moved
+    unsettled_since_ns: int = 0  # when the oldest of those fills was booked; 0: there is none
 
 
 class OpenOrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +161,8 @@ class OpenOrderView(msgspec.Struct, frozen=True, kw_only=True):
     price: Price
     size: Shares
     filled: Shares
-    status: str
+    status: str  # what is proved of it, or SURRENDERED
+    since_ns: int = 0  # when it was prepared
 
 
 class PositionsView(msgspec.Struct, frozen=True, kw_only=True):

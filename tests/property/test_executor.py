@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.executor.core import decide, evolve
-from services.executor.shell import _unsettled
 from services.executor.state import RANK, TERMINAL, Order, Refusal, State, open_orders
+from services.executor.views import unsettled
 from shared.domain.ids import TokenId
 from shared.domain.market import Side, fee_up
 from shared.domain.messages import Fact, OrderClosed, OrderFilled
@@ -196,8 +196,8 @@ def test_any_order_and_number_of_words_leads_to_the_same_position_and_a_closed_o
     assert len(booked) == len(set(booked))
     final = all(RANK[trade.path[-1]] == TERMINAL for trade in true)
     assert (order.order in state.orders) != final
-    unsettled = sum(trade.size for trade in true if RANK[trade.path[-1]] < TERMINAL)
-    assert _unsettled(state, YES) == unsettled
+    waiting = sum(trade.size for trade in true if RANK[trade.path[-1]] < TERMINAL)
+    assert unsettled(state, YES) == waiting
 
 
 @given(stories())
@@ -338,7 +338,7 @@ class Venue(RuleBasedStateMachine):
             fills = [f for f in self.state.fills.values() if f.order == order.order]
             assert order.filled == sum(f.size for f in fills if f.settlement != "FAILED")
         assert {f.order for f in self.state.fills.values()} <= set(self.state.orders)
-        assert _unsettled(self.state, YES) >= 0
+        assert unsettled(self.state, YES) >= 0
 
     def teardown(self) -> None:
         """Say all that is true once more: belief is the truth, and nothing stays open."""

@@ -8,15 +8,18 @@ import msgspec
 from services.executor.core import decide, evolve
 from services.executor.state import (
     Answered,
+    Asked,
     Attempt,
     Draft,
     Lost,
     Missing,
     Order,
     Policy,
+    Proved,
     Refusal,
     Reported,
     State,
+    Unreadable,
 )
 from shared.domain.book import Book
 from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet, content_id
@@ -174,12 +177,22 @@ def refusal(order: Order, reason: str = "killed") -> Refusal:
     return Refusal(order=order.order, reason=reason, detail="")
 
 
-def lost(order: Order) -> Lost:
-    return Lost(order=order.order, reason="Timeout")
+def lost(order: Order, *, retry_ns: int = 0) -> Lost:
+    return Lost(order=order.order, reason="Timeout", retry_ns=retry_ns)
 
 
-def missing(order: Order, attempts: int) -> Missing:
-    return Missing(order=order.order, attempts=attempts)
+def duplicated(order: Order) -> Proved:
+    return Proved(order=order.order, latency_ns=1_000)
+
+
+def missing(order: Order, attempts: int, *, resends: int = 0) -> Missing:
+    asked = Asked(posts=1, looks=attempts, missing=attempts, last="order not known")
+    return Missing(order=order.order, attempts=attempts, resends=resends, asked=asked)
+
+
+def unreadable(order: Order, looks: int = 1) -> Unreadable:
+    asked = Asked(posts=1, looks=looks, unreadable=looks, last="time-out")
+    return Unreadable(order=order.order, asked=asked)
 
 
 def reported(

@@ -60,6 +60,7 @@ leader_usd_max = 1000
 [executor]
 poll_interval_ms = 500
 lookup_interval_ms = 300
+{executor}
 [reconciler]
 interval_ms = 500
 grace_ms = 2500
@@ -82,8 +83,11 @@ async def _ignore(_: Exception) -> None:
 class Stack:
     """One running system and the questions a test asks of it."""
 
-    def __init__(self, directory: Path, *, otlp: str = "", quiet_ms: int = 300) -> None:
+    def __init__(
+        self, directory: Path, *, otlp: str = "", quiet_ms: int = 300, executor: str = ""
+    ) -> None:
         self._directory, self._otlp, self._quiet_ms = directory, otlp, quiet_ms
+        self._executor = executor  # further settings, as TOML
         self._exit = contextlib.AsyncExitStack()
         self.leaders = [LEADER]
 
@@ -160,6 +164,7 @@ class Stack:
                 otlp=self._otlp,
                 leaders=leaders,
                 quiet_ms=self._quiet_ms,
+                executor=self._executor,
             )
         )
         self.config = config
@@ -243,10 +248,16 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def running(
-    directory: Path, *, otlp: str = "", quiet_ms: int = 300, leaders: Sequence[str] = (LEADER,)
+    directory: Path,
+    *,
+    otlp: str = "",
+    quiet_ms: int = 300,
+    leaders: Sequence[str] = (LEADER,),
+    executor: str = "",
 ) -> AsyncIterator[Stack]:
     """Run everything until the context ends; leaves no process."""
-    async with Stack(directory, otlp=otlp, quiet_ms=quiet_ms) as stack:
+    settings: dict[str, Any] = {"otlp": otlp, "quiet_ms": quiet_ms, "executor": executor}
+    async with Stack(directory, **settings) as stack:
         stack.leaders = [*leaders]
         await stack.start_services()
         yield stack

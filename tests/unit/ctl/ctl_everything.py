@@ -74,7 +74,13 @@ def _troubles(chain: Chain, because: m.OrderApproved, order: m.OrderPrepared) ->
         reason="NO_DEPTH", actual=530_000, limit=520_000, unit="price",
     )  # fmt: skip
     chain.say(m.OrderRejected, 6_200, order, **named, reason="killed", detail="no match")
-    chain.say(m.OrderOutcomeUnknown, 6_300, order, **named, reason="timeout")
+    lost = chain.say(m.OrderOutcomeUnknown, 6_300, order, **named, reason="timeout")
+    chain.say(m.OrderResent, 6_400, lost, **named, resend=1, expires_ns=order.expires_ns)
+    chain.say(m.OrderFound, 6_500, order, **named, status="live", matched=Shares(0))
+    chain.say(
+        m.OrderSurrendered, 6_600, order, **named, token=YES, state="unknown", filled=Shares(0),
+        waited_ns=605_000_000_000, posts=2, looks=301, missing=3, unreadable=298, last="time-out",
+    )  # fmt: skip
 
 
 def _drift(chain: Chain) -> None:

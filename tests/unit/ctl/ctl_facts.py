@@ -64,6 +64,7 @@ OWNERS: dict[type[Any], str] = {
     m.LeaderUnfollowed: "risk", m.LeaderFollowed: "risk",
     m.OrderPrepared: "executor", m.OrderDeclined: "executor", m.OrderAccepted: "executor",
     m.OrderRejected: "executor", m.OrderOutcomeUnknown: "executor", m.OrderFilled: "executor",
+    m.OrderResent: "executor", m.OrderFound: "executor", m.OrderSurrendered: "executor",
     m.FillSettled: "executor", m.OrderClosed: "executor", m.PositionCorrected: "executor",
     m.DriftSuspected: "reconciler", m.DriftFound: "reconciler", m.DriftCleared: "reconciler",
     m.OrphanFound: "reconciler", m.HaltTrading: "ctl", m.ReduceOnly: "ctl",

@@ -8,10 +8,12 @@ from services.ctl.figures import Names, json_text
 from services.ctl.picture import Picture, Reader, behind, joined
 from services.ctl.status import code_of, picture_json, screen
 from shared.domain.messages import Batch, FeedChanged
-from shared.domain.units import NS_PER_S, Shares, Usd
+from shared.domain.units import NS_PER_S, Price, Shares, Usd
 from shared.domain.views import (
     DRIFT,
+    POSITIONS,
     RISK,
+    SURRENDERED,
     CapView,
     DriftLine,
     DriftView,
@@ -19,6 +21,8 @@ from shared.domain.views import (
     ExposureView,
     FeedsView,
     FeedView,
+    OpenOrderView,
+    PositionsView,
     RiskView,
     encode,
     exposure_key,
@@ -27,7 +31,7 @@ from shared.domain.views import (
 from shared.runtime.clock import ManualClock
 from shared.runtime.memory import MemoryLedger, MemoryStore
 from shared.runtime.ports import Epoch, Lane, Saved
-from tests.unit.ctl.ctl_facts import CONDITION, LEADER, YES
+from tests.unit.ctl.ctl_facts import CONDITION, LEADER, ORDER, YES
 from tests.unit.ctl.test_ctl_show import page_of, picture
 
 CLOCK = ManualClock()
@@ -155,6 +159,25 @@ def test_the_exit_code_says_whether_there_is_something_to_look_at(
     assert code_of(shown) == code
 
 
+async def test_an_order_without_an_end_is_shown_until_it_has_one() -> None:
+    store = MemoryStore()
+    lost = OpenOrderView(
+        order=ORDER, token=YES, side="BUY", price=Price(500_000), size=Shares(20_000_000),
+        filled=Shares(0), status=SURRENDERED, since_ns=NOW_NS - 700 * NS_PER_S,
+    )  # fmt: skip
+    calm = msgspec.structs.replace(lost, status="resting")
+    for orders, code in (((calm,), OK), ((calm, lost), FINDING)):
+        view = PositionsView(wallet=LEADER, positions=(), orders=orders)
+        store.views[POSITIONS] = encode(view)
+        found = await read(MemoryLedger(), store)
+        assert code_of(found) == code
+        page = page_of(screen(found, Names()))
+        assert (f"order {ORDER}" in page.replace("\n", "")) == (code == FINDING)
+    told = msgspec.json.decode(json_text(picture_json(found, Names())))
+    (order,) = told["surrendered_orders"]
+    assert (order["order"], order["size"], order["age_ms"]) == (ORDER, 20, 700_000)
+
+
 async def test_the_json_has_stable_keys_and_exact_numbers() -> None:
     store = MemoryStore()
     line = DriftLine(
@@ -180,7 +203,7 @@ async def test_the_json_has_stable_keys_and_exact_numbers() -> None:
     told = msgspec.json.decode(json_text(picture_json(found, Names({LEADER: "Ann"}))))
     assert set(told) == {
         "ledger_head", "regime", "regime_reason", "realised_today_usd", "cash_usd", "cash_age_ms",
-        "caps", "drift", "feeds", "positions", "lanes",
+        "caps", "drift", "feeds", "surrendered_orders", "positions", "lanes",
     }  # fmt: skip
     assert told["drift"]["usd"] == 0.75
     assert told["drift"]["age_ms"] == 1_000

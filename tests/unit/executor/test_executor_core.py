@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from services.executor.core import decide, evolve
-from services.executor.shell import _unsettled
-from services.executor.state import Attempt, Draft, Order, State, fill_key, open_orders
+from services.executor.state import NEVER_NS, Attempt, Draft, Order, State, fill_key, open_orders
+from services.executor.views import unsettled
 from shared.domain.ids import OrderHash
 from shared.domain.market import fee_up
 from shared.domain.messages import (
@@ -17,7 +17,6 @@ from shared.domain.messages import (
     OrderClosed,
     OrderDeclined,
     OrderFilled,
-    OrderOutcomeUnknown,
     OrderPrepared,
     OrphanFound,
     PositionCorrected,
@@ -169,7 +168,7 @@ def test_an_answer_accepts_an_order_once() -> None:
     fact = only(step(state, answered(order, "live")), OrderAccepted)
     assert (fact.status, fact.latency_ns) == ("live", 1_000)
     assert step(state, answered(order, "live")) == []
-    assert state.orders[order.order].phase == "accepted"
+    assert state.orders[order.order].phase == "resting"
 
 
 def test_an_answer_that_was_lost_may_still_arrive_but_not_the_other_way_round() -> None:
@@ -197,19 +196,22 @@ def test_a_kill_with_a_fill_leaves_the_order_to_the_report() -> None:
     order = prepared(state)
     part = fill(order, size=shares(4))
     facts = feed(state, [part, *[refusal(order)] * 3])
-    assert kinds(facts) == ["OrderFilled", "OrderOutcomeUnknown"]
-    assert only(facts, OrderOutcomeUnknown).reason == "refused with fills: killed"
+    assert kinds(facts) == ["OrderFilled"]
+    assert state.orders[order.order].phase == "matched"
     closed = only(feed(state, [reported(order, part, status="CANCELED")]), OrderClosed)
     assert (closed.reason, closed.filled) == ("killed", shares(4))
     assert state.holdings[YES].position.shares == shares(4)
 
 
-def test_a_refusal_after_a_fill_that_failed_closes_the_order() -> None:
+def test_a_refusal_after_a_fill_that_failed_leaves_the_order_to_the_report() -> None:
     state = State()
     order = prepared(state)
-    feed(state, [fill(order, settlement="FAILED"), refusal(order)])
-    assert state.orders == {}
-    assert state.fills == {}
+    gone = fill(order, settlement="FAILED")
+    feed(state, [gone, refusal(order)])
+    assert state.orders[order.order].phase == "matched"
+    closed = only(step(state, reported(order, gone, status="CANCELED")), OrderClosed)
+    assert (closed.reason, closed.filled) == ("killed", 0)
+    assert (state.orders, state.fills) == ({}, {})
 
 
 @pytest.mark.parametrize("say", [answered, refusal, lost])
@@ -324,12 +326,12 @@ def test_shares_stay_unsettled_until_their_fill_is_final() -> None:
     state = State()
     order = prepared(state)
     feed(state, [fill(order, "a", size=shares(4)), fill(order, "b", "MINED", size=shares(6))])
-    assert _unsettled(state, YES) == shares(10)
+    assert unsettled(state, YES) == shares(10)
     step(state, fill(order, "a", "FAILED", size=shares(4)))
-    assert _unsettled(state, YES) == shares(6)
+    assert unsettled(state, YES) == shares(6)
     step(state, fill(order, "b", "CONFIRMED", size=shares(6)))
-    assert _unsettled(state, YES) == 0
-    assert _unsettled(state, NO) == 0
+    assert unsettled(state, YES) == 0
+    assert unsettled(state, NO) == 0
 
 
 def test_a_confirmed_fill_counts_as_a_move_of_its_token() -> None:
@@ -404,7 +406,7 @@ def test_an_order_of_unknown_outcome_that_is_found_is_booked_and_closed() -> Non
     state = State()
     order = prepared(state)
     facts = feed(state, [lost(order), missing(order, 2), reported(order, fill(order))])
-    assert kinds(facts) == ["OrderOutcomeUnknown", "OrderFilled", "OrderClosed"]
+    assert kinds(facts) == ["OrderOutcomeUnknown", "OrderResent", "OrderFilled", "OrderClosed"]
 
 
 def test_a_report_of_a_closed_order_still_moves_its_fills_but_closes_nothing() -> None:
@@ -442,7 +444,7 @@ def test_an_order_was_never_placed_only_after_enough_lookups_and_past_its_expiry
 ) -> None:
     state = State()
     order = prepared(state)
-    step(state, lost(order))
+    step(state, lost(order, retry_ns=NEVER_NS))
     facts = step(state, missing(order, attempts), order.expires_ns + past_ns)
     assert [only(facts, OrderClosed).reason] == ["never_placed"] if closes else facts == []
     assert (open_orders(state) == []) == closes
@@ -524,24 +526,6 @@ def test_a_fill_of_an_order_reported_killed_is_booked_and_then_the_order_forgott
     assert (state.orders, state.fills) == ({}, {})
 
 
-def test_an_order_that_closed_without_a_fill_is_kept_only_while_one_may_still_be_told() -> None:
-    state = State()
-    killed = prepared(state)
-    step(state, refusal(killed))
-
-    def others_later(name: str, after_s: int) -> set[OrderHash]:
-        now_ns = START_NS + after_s * NS_PER_S
-        approved = approval(name, expires_ns=now_ns)
-        (fact,) = step(state, attempt(approved, fresh=book(seen_ns=now_ns)), now_ns)
-        assert isinstance(fact, OrderPrepared)
-        step(state, refusal(state.orders[fact.order]), now_ns)
-        return set(state.orders) - {fact.order}
-
-    assert others_later("second", 119) == {killed.order}
-    assert killed.order not in others_later("third", 120)
-    assert killed.order not in state.orders
-
-
 def test_a_closed_order_is_kept_as_long_as_a_fill_of_it_is_not_final() -> None:
     state = State()
     order = prepared(state)
@@ -570,7 +554,7 @@ def test_a_token_sold_out_is_kept_while_its_move_may_excuse_the_venue() -> None:
     sold = prepared(state, approval("sell", side="SELL"))
     feed(state, [reported(sold, fill(sold, "s", at=price(50)))])
     assert state.holdings[YES].position == Position()
-    assert (state.holdings[YES].changed_ns, _unsettled(state, YES)) == (START_NS, shares(10))
+    assert (state.holdings[YES].changed_ns, unsettled(state, YES)) == (START_NS, shares(10))
 
 
 def test_an_empty_token_is_dropped_in_time_unless_a_fill_of_it_is_unsettled() -> None:
@@ -579,7 +563,7 @@ def test_an_empty_token_is_dropped_in_time_unless_a_fill_of_it_is_unsettled() ->
     feed(state, [fill(yes, "y", "FAILED"), fill(yes, "z")])
     feed(state, [drift(believed=10, observed=0)])
     no = prepared(state, approval("second", token=NO))
-    feed(state, [fill(no, "n", "FAILED"), reported(no, matched=Shares(0))])
+    feed(state, [fill(no, "n", "FAILED"), reported(no, status="CANCELED")])
     assert set(state.holdings) == {YES, NO}
 
     def prepare_at(name: str, now_ns: int) -> None:

@@ -1,0 +1,121 @@
+"""What the parts of the executor's shell share: settings, the lane, and the venue logged in to."""
+
+import asyncio
+import logging
+import random
+from typing import Final
+
+import msgspec
+
+from services.executor.state import Draft, Order, State, known_order
+from shared.domain.ids import OrderHash, Wallet
+from shared.domain.messages import OrderPrepared
+from shared.domain.observations import OwnFill
+from shared.domain.units import NS_PER_S
+from shared.polymarket.auth import Account
+from shared.polymarket.errors import VenueError
+from shared.polymarket.orders import OrderTerms, Signer
+from shared.polymarket.rest import Venue, derive_credentials
+from shared.polymarket.transport import Patience, connect_http
+from shared.polymarket.urls import VenueUrls
+from shared.runtime.books import Books
+from shared.runtime.config import AccountConfig, ExecutorConfig
+from shared.runtime.logs import log
+from shared.runtime.runner import LaneHandle
+from shared.runtime.telemetry import Tracing
+
+LOOKBACK_NS: Final = 60 * NS_PER_S  # before an order was prepared: the venue's clock may differ
+_START_RETRY_S: Final = 1.0
+_logger = logging.getLogger(__name__)
+
+
+def terms_of(
+    order: Draft | OrderPrepared | Order, account: AccountConfig, signer: Wallet
+) -> OrderTerms:
+    """Return what will be signed for an order on record; the same record gives the same bytes."""
+    return OrderTerms(
+        maker=account.wallet,
+        signer=account.wallet if account.signature_type == 3 else signer,
+        token=order.token,
+        side=order.side,
+        price=order.price,
+        size=order.size,
+        maker_amount=order.maker_amount,
+        taker_amount=order.taker_amount,
+        salt=order.salt,
+        timestamp_ms=order.timestamp_ms,
+        signature_type=account.signature_type,  # type: ignore[arg-type] # checked by the config
+        neg_risk=order.market.neg_risk,
+        protocol=order.market.protocol,
+        metadata=order.metadata,
+    )
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """What the shell is built from."""
+
+    account: AccountConfig
+    settings: ExecutorConfig
+    urls: VenueUrls
+    signer: Signer
+    books: Books
+    tracing: Tracing
+
+
+class Session:
+    """One lane's connection to the venue; ``account`` and ``venue`` exist once it is ready."""
+
+    account: Account
+    venue: Venue
+
+    def __init__(self, world: World, state: State, lane: LaneHandle) -> None:
+        self.world, self.state, self.lane, self.clock = world, state, lane, lane.clock
+        self.rng = random.Random()  # noqa: S311 - jitter
+        self.ready = asyncio.Event()
+        limit_s = world.settings.post_deadline_s
+        patience = Patience(deadline_s=limit_s, attempt_s=limit_s)
+        self._http = connect_http(rng=self.rng, patience=patience)
+
+    async def log_in(self) -> None:
+        """Derive the API credentials; until the venue answers, orders wait or expire."""
+        self.account = await self._account()
+        self.venue = Venue(
+            self._http, now_ns=self.clock.now_ns, account=self.account, urls=self.world.urls
+        )
+        self.ready.set()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def is_open(self, order: OrderHash) -> bool:
+        known = known_order(self.state, order)
+        return known is not None and known.phase != "closed"
+
+    def knows(self, order: OrderHash) -> bool:
+        """Tell whether an order is ours, open or closed some days ago at most."""
+        return known_order(self.state, order) is not None
+
+    async def fills_of(self, order: OrderHash, prepared_ns: int) -> list[OwnFill]:
+        """Read our fills since an order was prepared and return its own; raises VenueError."""
+        after_s = (prepared_ns - LOOKBACK_NS) // NS_PER_S
+        fills = await self.venue.own_trades(after_s=after_s)
+        return [fill for fill in fills if fill.order == order]
+
+    async def _account(self) -> Account:
+        signer, account = self.world.signer, self.world.account
+        while True:
+            headers = signer.l1_headers(timestamp_s=self.clock.now_ns() // NS_PER_S)
+            try:
+                credentials = await derive_credentials(
+                    self._http, l1_headers=headers, urls=self.world.urls
+                )
+            except VenueError as e:
+                log(_logger, logging.WARNING, "login_failed", reason=str(e))
+                await asyncio.sleep(_START_RETRY_S)
+                continue
+            return Account(
+                address=signer.address,
+                wallet=account.wallet,
+                credentials=credentials,
+                signature_type=account.signature_type,  # type: ignore[arg-type]
+            )
