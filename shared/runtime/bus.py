@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +39,11 @@ _CREATE_TRIES: Final = 50
 _UNAVAILABLE: Final = 503  # the server is up, its streams are not yet
 _MESSAGE_MAX: Final = 900_000  # bytes of facts in one ledger message; more are several, as one
 _DEAD_DATA_MAX: Final = 64_000
+_HOLES_TOLD: Final = 5
+STORED: Final = "Driftless-Stored"  # of a restored message: when it was stored at first, in ns
+_CURE: Final = (
+    "stop everything and restore it: `driftless restore DIR`, or a copy of NATS's files"
+)
 
 
 async def connect(
@@ -101,6 +106,42 @@ async def wait_until_provisioned(client: Client, *, deadline_s: float) -> None:
                 if "error" not in await _api(client, f"STREAM.INFO.{STREAM}", {}):
                     return
             await asyncio.sleep(0.1)
+
+
+async def check_whole(client: Client) -> None:
+    """Raise GapError where the ledger lacks a message: nothing that stands on it can be trusted.
+
+    It refuses deletions and drops nothing by itself, so a missing number is a lost disk block, a
+    stream restored in part, or one made anew: what follows it was decided on what is not there.
+    """
+    answer = await _api(client, f"STREAM.INFO.{STREAM}", {"deleted_details": True})
+    if "error" in answer:
+        return  # not up yet: whatever needs the ledger waits for it
+    state = answer["state"]
+    holes = [(1, state["first_seq"] - 1)] if state["messages"] and state["first_seq"] > 1 else []
+    if not state["messages"] and state["last_seq"]:
+        holes = [(1, state["last_seq"])]
+    holes += runs_of(state.get("deleted") or [])
+    if holes:
+        raise GapError(f"the ledger has lost messages {holes_text(holes)}; {_CURE}")
+
+
+def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return rising numbers as runs without a gap: first and last of each."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
+
+
+def holes_text(holes: Sequence[tuple[int, int]]) -> str:
+    """Return runs of missing numbers as people read them, the first few of many."""
+    told = [str(first) if first == last else f"{first} to {last}" for first, last in holes]
+    more = f" and {len(told) - _HOLES_TOLD} more" if len(told) > _HOLES_TOLD else ""
+    return ", ".join(told[:_HOLES_TOLD]) + more
 
 
 async def _api(client: Client, subject: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -358,7 +399,8 @@ class _Pull:
         if heard != self._heard + 1:
             raise GapError(f"{self._filters}: delivery {heard} after {self._heard} at {seq}")
         self._heard = heard
-        return entry_from(seq, message.subject, message.data), pending
+        stored_ns = int((message.headers or {}).get(STORED, tokens[base + 7]))
+        return entry_from(seq, message.subject, message.data, stored_ns), pending
 
     async def close(self) -> None:
         with contextlib.suppress(nats.errors.Error):

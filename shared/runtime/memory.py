@@ -86,12 +86,12 @@ class MemoryLedger:
         self.dead.append((f"{lane.name} {source}", reason, data))
 
 
-def entry_from(seq: int, subject: str, data: bytes) -> Entry:
-    """Decode a ledger message; one that cannot be read keeps its bytes and the reason."""
+def entry_from(seq: int, subject: str, data: bytes, time_ns: int = 0) -> Entry:
+    """Decode a ledger message; one that cannot be read says why."""
     try:
-        return Entry(seq, subject, decode_batch(data))
+        return Entry(seq, subject, decode_batch(data), "", data, time_ns)
     except ValueError as e:  # msgspec's decode errors are ValueErrors
-        return Entry(seq, subject, None, str(e), data)
+        return Entry(seq, subject, None, str(e), data, time_ns)
 
 
 class MemoryStore:

@@ -42,7 +42,8 @@ class Entry(msgspec.Struct, frozen=True):
     subject: str
     batch: Batch | None
     error: str = ""
-    data: bytes = b""
+    data: bytes = b""  # as it was written
+    time_ns: int = 0  # when it was stored, by the broker's clock; 0: not known
 
 
 class Saved(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from shared.domain.ids import PARTITIONS
+from shared.domain.units import NS_PER_S
 from shared.polymarket.urls import VenueUrls
 from shared.runtime import bus
 from shared.runtime.clock import SystemClock
@@ -45,6 +46,7 @@ S = TypeVar("S")
 
 _START_DEADLINE_S: Final = 30.0
 _STOP_DEADLINE_S: Final = 6.0  # before a supervisor's patience, and Docker's, ends at 10
+_CHECK_EVERY_NS: Final = 15 * NS_PER_S  # the ledger for holes
 _EXPECTED_ENDS: Final = (FencedError, LeaseLostError, GapError, UndecodableError)
 
 log = logging.getLogger(__name__)
@@ -197,6 +199,7 @@ class _Lanes:
         self._held: dict[int, asyncio.Event] = {}
         self._holding: set[asyncio.Task[None]] = set()
         self._alive = liveness(os.environ)
+        self._checked_ns = -_CHECK_EVERY_NS
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -224,6 +227,10 @@ class _Lanes:
 
     async def _balance(self, group: asyncio.TaskGroup) -> None:
         """Take free lanes up to our share; give back what is beyond it."""
+        now_ns = self._context.ports.clock.monotonic_ns()
+        if now_ns - self._checked_ns >= _CHECK_EVERY_NS:  # before the first lane, then now and then
+            await bus.check_whole(self._context.client)
+            self._checked_ns = now_ns
         await self._leases.announce()
         instances = await self._leases.members()
         partitions = self._built.partitions
