@@ -33,15 +33,28 @@ class Market(NamedTuple):
     tokens: tuple[str, str]
 
 
+class Swings(NamedTuple):
+    """How far prices go, in cents: least and most."""
+
+    mids: tuple[int, int] = (35, 65)  # of books
+    prices: tuple[int, int] = (30, 70)  # of leaders' fills
+
+
 class Crowd:
     """Leaders who fill, split and merge at random moments, among books that change."""
 
     def __init__(
-        self, admin: "Admin", leaders: Iterable[Wallet], markets: list[Market], seed: int
+        self,
+        admin: "Admin",
+        leaders: Iterable[Wallet],
+        markets: list[Market],
+        seed: int,
+        swings: Swings | None = None,
     ) -> None:
         self._admin, self._leaders, self._markets = admin, list(leaders), markets
-        self._rng = random.Random(seed)
+        self._rng, self._swings = random.Random(seed), swings or Swings()
         self.fills = self.identical = self.books = 0
+        self.rows: Counter[Row] = Counter()  # what the venue will show of all this
 
     async def run(self, every_s: float) -> None:
         """Act until cancelled, at exponential gaps of this mean."""
@@ -64,7 +77,7 @@ class Crowd:
             "outcome": rng.randrange(2),
             "side": rng.choice(("BUY", "SELL")),
             "size": rng.choice(_SIZES),
-            "price": f"0.{rng.randint(30, 70)}",
+            "price": f"0.{rng.randint(*self._swings.prices)}",
             "exact": True,
             "tx": TxHash(f"0x{rng.getrandbits(256):064x}"),
         }
@@ -73,8 +86,10 @@ class Crowd:
             same = rng.random() < 0.7
             self.identical += same
             fills.append(fill if same else {**fill, "size": rng.choice(_SIZES) + 1})
-        done = await self._admin.post("fills", {"fills": fills})
+        done = await self._admin.post("fills", {"fills": fills, "rows": True})
         self.fills += int(done["executed"])
+        rows = (_row(told) for filled in done["fills"] for told in filled["rows"])
+        self.rows.update(row for row in rows if row.leader == fill["wallet"])
 
     async def _acts(self) -> None:
         body = {
@@ -83,11 +98,11 @@ class Crowd:
             "type": self._rng.choice(("SPLIT", "MERGE")),
             "size": self._rng.choice(_SIZES),
         }
-        await self._admin.post("activity", body)
+        self.rows[_row((await self._admin.post("activity", body))["row"])] += 1
 
     async def _book(self) -> None:
         rng = self._rng
-        mid = rng.randint(35, 65)
+        mid = rng.randint(*self._swings.mids)
         body = {
             "condition": rng.choice(self._markets).condition,
             "bids": [[f"0.{mid - 1 - n}", str(rng.randint(100, 900))] for n in range(5)],
