@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,6 +24,7 @@ from services.ctl.supervise import SERVICES, Processes, Program, service_program
 from shared.domain.ids import Wallet
 from shared.domain.messages import LeaderBaselineRead
 from shared.runtime.bus import NatsLedger, connect, provision
+from shared.runtime.clock import stamp_ns
 from shared.runtime.ports import Entry
 from shared.runtime.store import RedisStore
 from shared.runtime.streams import STREAM
@@ -255,14 +255,7 @@ class System:
         reply = await self.client.request(
             f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode({"seq": seq}), timeout=5
         )
-        return epoch_ns((reply.headers or {})["Nats-Time-Stamp"])
-
-
-def epoch_ns(text: str) -> int:
-    """Read the broker's time stamp, which has up to nine decimals of a second."""
-    whole, _, part = text.removesuffix("Z").partition(".")
-    seconds = msgspec.json.decode(f'"{whole}Z"'.encode(), type=datetime).timestamp()
-    return int(seconds) * 1_000_000_000 + int(part.ljust(9, "0") or 0)
+        return stamp_ns((reply.headers or {})["Nats-Time-Stamp"])
 
 
 def _side(best: int, step: int) -> list[list[str]]:

@@ -55,7 +55,7 @@ class Run:
         began_ns = _clock.monotonic_ns()
         blows = draw(self._rng, self._names)
         self.world.forget_drift()
-        async with _acting(self.world):
+        async with trading(self.world):
             struck = await self._strike(blows)
             acting_s = await self._until_acting(struck)
         await self.thrower.calm()
@@ -114,7 +114,7 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def _acting(world: World) -> AsyncIterator[None]:
+async def trading(world: World) -> AsyncIterator[None]:
     """Let leaders trade while the block runs."""
     acting = asyncio.create_task(world.crowd.run(_ACT_EVERY_S))
     try:

@@ -72,6 +72,7 @@ class Struck(msgspec.Struct, frozen=True, kw_only=True):
     """A process that was killed: when, and what it held under which revision of its lease."""
 
     service: str
+    holder: str  # its name in the leases; "" where it held none
     at_ns: int  # UTC epoch
     seq: int  # the ledger's newest message just before
     lanes: dict[Lane, int]
@@ -134,23 +135,30 @@ class Thrower:
         if pid is None:  # it is being started anew
             return None
         service = name.rstrip("0123456789")
-        lanes = await self._held_by(service, pid)
+        held = await self.held_by(service, pid)
         seq = await self._system.ledger.head()
         at_ns = _clock.now_ns()
         _signal(pid, signal.SIGKILL)
-        return Struck(service=service, at_ns=at_ns, seq=seq, lanes=lanes)
+        return Struck(
+            service=service,
+            holder=next((holder for _, holder in held.values()), ""),
+            at_ns=at_ns,
+            seq=seq,
+            lanes={lane: revision for lane, (revision, _) in held.items()},
+        )
 
-    async def _held_by(self, service: str, pid: int) -> dict[Lane, int]:
-        """Return the lanes whose lease names a process, each with the lease's revision."""
+    async def held_by(self, service: str, pid: int) -> dict[Lane, tuple[int, str]]:
+        """Return the leases that name a process: the newest revision of each, and the name."""
         lanes = [Lane(service, partition) for partition in range(PARTITIONS)]
-        found = await asyncio.gather(*(self._lease(lane) for lane in lanes))
+        found = await asyncio.gather(*(self.lease(lane) for lane in lanes))
         return {
-            lane: revision
-            for lane, (revision, holder) in zip(lanes, found, strict=True)
-            if f"-{pid}-" in holder
+            lane: lease
+            for lane, lease in zip(lanes, found, strict=True)
+            if lease[1].startswith(f"{service}-{pid}-")
         }
 
-    async def _lease(self, lane: Lane) -> tuple[int, str]:
+    async def lease(self, lane: Lane) -> tuple[int, str]:
+        """Return the newest revision of a lane's lease, and who wrote it."""
         body = msgspec.json.encode({"last_by_subj": f"$KV.leases.{lane.name}"})
         reply = await self._system.client.request(f"$JS.API.DIRECT.GET.{LEASES}", body, timeout=5)
         headers: Mapping[str, str] = reply.headers or {}

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from shared.runtime.config import (
     redis_password,
 )
 from shared.runtime.health import liveness
+from shared.runtime.instance import instance_name
 from shared.runtime.lease import RENEW_S, LeaseLostError, NatsLease, NatsLeases
 from shared.runtime.logs import log as log_event
 from shared.runtime.logs import setup_logging
@@ -131,7 +131,7 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
     tracing = setup_tracing(name, config, os.environ)
     client = await _connect_nats(name, config)
     store = RedisStore(_connect_redis(config))
-    instance = f"{name}-{os.getpid()}-{secrets.token_hex(4)}"  # containers share their pids
+    instance = instance_name(name)
     ports = Ports(
         ledger=bus.NatsLedger(client, traceparent=traceparent),
         store=store,

@@ -19,7 +19,7 @@ from services.lab.bench_hops import (
     quantile,
     spread,
 )
-from services.lab.bench_stack import epoch_ns, leader_wallets, unsynced
+from services.lab.bench_stack import leader_wallets, unsynced
 from services.lab.replay import REGISTRY
 from shared.domain.ids import partition_of
 from shared.domain.messages import (
@@ -31,6 +31,7 @@ from shared.domain.messages import (
     TargetSet,
 )
 from shared.domain.units import NS_PER_MS, NS_PER_S
+from shared.runtime.clock import stamp_ns
 
 STEP_NS = 10 * NS_PER_MS
 
@@ -202,7 +203,7 @@ def test_leaders_spread_over_all_lanes() -> None:
     ],
 )
 def test_the_brokers_time_stamps_keep_their_nanoseconds(text: str, ns: int) -> None:
-    assert epoch_ns(text) == 1_767_323_045 * NS_PER_S + ns
+    assert stamp_ns(text) == 1_767_323_045 * NS_PER_S + ns
 
 
 def test_the_command_line() -> None:
