@@ -116,11 +116,12 @@ class Run:
 @contextlib.asynccontextmanager
 async def trading(world: World) -> AsyncIterator[None]:
     """Let leaders trade while the block runs."""
-    acting = asyncio.create_task(world.crowd.run(_ACT_EVERY_S))
+    over = asyncio.Event()
+    acting = asyncio.create_task(world.crowd.run(_ACT_EVERY_S, over))
     try:
         yield
-        if acting.done():
-            acting.result()
+        over.set()
+        await acting  # what is under way is known, and so counts
     finally:
         acting.cancel()
         await asyncio.gather(acting, return_exceptions=True)

@@ -1,8 +1,9 @@
 """Seeded leaders and books around a running venue, and what is true of them at the end."""
 
 import asyncio
+import contextlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ from shared.domain.messages import Fact, LeaderActed, LeaderFilled
 from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, parse_micro
 
 _SIZES: Final = (5, 5, 10, 10, 10, 25, 40)  # few: equal fills are the hard case
+_FILLS_MAX: Final = 4  # in one transaction
 _PAGE: Final = 1_000
 
 
@@ -41,7 +43,10 @@ class Swings(NamedTuple):
 
 
 class Crowd:
-    """Leaders who fill, split and merge at random moments, among books that change."""
+    """Leaders who fill, split and merge at random moments, among books that change.
+
+    They sell and merge what they hold: nobody at the venue can hold less than nothing.
+    """
 
     def __init__(
         self,
@@ -54,12 +59,18 @@ class Crowd:
         self._admin, self._leaders, self._markets = admin, list(leaders), markets
         self._rng, self._swings = random.Random(seed), swings or Swings()
         self.fills = self.identical = self.books = 0
+        self._held: defaultdict[tuple[Wallet, str], list[int]] = defaultdict(lambda: [0, 0])
         self.rows: Counter[Row] = Counter()  # what the venue will show of all this
 
-    async def run(self, every_s: float) -> None:
-        """Act until cancelled, at exponential gaps of this mean."""
+    async def run(self, every_s: float, over: asyncio.Event | None = None) -> None:
+        """Act until it is over or cancelled, at exponential gaps of this mean."""
+        over = over or asyncio.Event()
         while True:
-            await asyncio.sleep(self._rng.expovariate(1 / every_s))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rng.expovariate(1 / every_s)):
+                    await over.wait()
+            if over.is_set():
+                return
             match self._rng.randrange(10):
                 case 0 | 1 | 2:
                     await self._book()
@@ -71,33 +82,44 @@ class Crowd:
     async def _fills(self) -> None:
         """One transaction: one fill, or up to four, often equal ones."""
         rng = self._rng
+        leader, market = rng.choice(self._leaders), rng.choice(self._markets).condition
+        outcome, held = rng.randrange(2), self._held[leader, market]
+        sells = held[outcome] >= _FILLS_MAX * (max(_SIZES) + 1) and rng.random() < 0.7
         fill = {
-            "wallet": rng.choice(self._leaders),
-            "condition": rng.choice(self._markets).condition,
-            "outcome": rng.randrange(2),
-            "side": rng.choice(("BUY", "SELL")),
+            "wallet": leader,
+            "condition": market,
+            "outcome": outcome,
+            "side": "SELL" if sells else "BUY",
             "size": rng.choice(_SIZES),
             "price": f"0.{rng.randint(*self._swings.prices)}",
             "exact": True,
             "tx": TxHash(f"0x{rng.getrandbits(256):064x}"),
         }
         fills = [fill]
-        for _ in range(rng.choice((0, 0, 0, 1, 3))):
+        for _ in range(rng.choice((0, 0, 0, 1, _FILLS_MAX - 1))):
             same = rng.random() < 0.7
             self.identical += same
             fills.append(fill if same else {**fill, "size": rng.choice(_SIZES) + 1})
         done = await self._admin.post("fills", {"fills": fills, "rows": True})
         self.fills += int(done["executed"])
+        assert done["executed"] == len(fills), "somebody stands on the other side of each"
+        traded = sum(int(str(each["size"])) for each in fills)
+        held[outcome] += -traded if sells else traded
         rows = (_row(told) for filled in done["fills"] for told in filled["rows"])
         self.rows.update(row for row in rows if row.leader == fill["wallet"])
 
     async def _acts(self) -> None:
+        leader = self._rng.choice(self._leaders)
+        market, size = self._rng.choice(self._markets).condition, self._rng.choice(_SIZES)
+        held = self._held[leader, market]
+        merges = min(held) >= size and self._rng.random() < 0.5
         body = {
-            "wallet": self._rng.choice(self._leaders),
-            "condition": self._rng.choice(self._markets).condition,
-            "type": self._rng.choice(("SPLIT", "MERGE")),
-            "size": self._rng.choice(_SIZES),
+            "wallet": leader,
+            "condition": market,
+            "type": "MERGE" if merges else "SPLIT",
+            "size": size,
         }
+        self._held[leader, market] = [each + (-size if merges else size) for each in held]
         self.rows[_row((await self._admin.post("activity", body))["row"])] += 1
 
     async def _book(self) -> None:

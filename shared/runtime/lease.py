@@ -6,7 +6,7 @@ process is seen to be gone (``instance.py``) is not waited for. The stream's seq
 and a stream made anew begins above its predecessor, so a later holder always has a higher epoch.
 
 A broker that was killed has been seen to bring back keys that had expired, and to keep them for
-good (nats-server 2.12). So a key that is older than its time to live, by the broker's own clock,
+good (nats-server 2.15). So a key that is older than its time to live, by the broker's own clock,
 is void whether the broker still shows it or not.
 """
 
