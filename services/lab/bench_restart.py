@@ -14,7 +14,7 @@ from services.ctl.supervise import SERVICES
 from services.lab.bench_hops import quantile
 from services.lab.bench_stack import System
 from services.lab.chaos import trading
-from services.lab.chaos_blows import Blow, Struck, Thrower
+from services.lab.chaos_blows import Blow, Struck, Thrower, service_of
 from services.lab.chaos_world import PLAN, World, seconds_since
 from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.runtime.clock import SystemClock
@@ -92,7 +92,7 @@ async def _holder(world: World, thrower: Thrower, service: str) -> tuple[str, in
     began_ns = _clock.monotonic_ns()
     while seconds_since(began_ns) < _ACTING_S_MAX:
         for name, pid in sorted(world.system.processes.pids().items()):
-            if name.rstrip("0123456789") == service and await thrower.held_by(service, pid):
+            if service_of(name) == service and await thrower.held_by(service, pid):
                 return name, pid
         await asyncio.sleep(_LOOK_S)
     raise TimeoutError(f"no {service} holds a lane")

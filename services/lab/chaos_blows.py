@@ -79,11 +79,16 @@ class Struck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def draw(rng: random.Random, processes: list[str]) -> list[Blow]:
-    """Return a round's blows: one process killed, and in every second round something more."""
-    blows = [Blow("kill", rng.choice(processes))]
+    """Return a round's blows: one process killed, and in every second round something more.
+
+    Half of the kills strike whoever is at work, by the service's name and a star; the others strike
+    any process, so standbys too.
+    """
+    at_work = [f"{service}*" for service in SERVICES]
+    blows = [Blow("kill", rng.choice(at_work if rng.random() < 0.5 else processes))]
     match rng.randrange(12):
         case 0:
-            others = [name for name in processes if name != blows[0].target]
+            others = [name for name in [*processes, *at_work] if name != blows[0].target]
             blows.append(Blow("freeze", rng.choice(others)))
         case 1:
             blows.append(Blow("twin", rng.choice(SERVICES)))
@@ -96,6 +101,11 @@ def draw(rng: random.Random, processes: list[str]) -> list[Blow]:
         case _:
             pass
     return rng.sample(blows, len(blows))
+
+
+def service_of(name: str) -> str:
+    """Return the service that a process of this name runs."""
+    return name.rstrip("0123456789*")
 
 
 class Thrower:
@@ -131,21 +141,33 @@ class Thrower:
         return None
 
     async def _kill(self, name: str) -> Struck | None:
-        pid = self._system.processes.pids().get(name)
-        if pid is None:  # it is being started anew
+        pid, held = await self._find(name)
+        if pid is None:
             return None
-        service = name.rstrip("0123456789")
-        held = await self.held_by(service, pid)
         seq = await self._system.ledger.head()
         at_ns = _clock.now_ns()
         _signal(pid, signal.SIGKILL)
         return Struck(
-            service=service,
+            service=service_of(name),
             holder=next((holder for _, holder in held.values()), ""),
             at_ns=at_ns,
             seq=seq,
             lanes={lane: revision for lane, (revision, _) in held.items()},
         )
+
+    async def _find(self, name: str) -> tuple[int | None, dict[Lane, tuple[int, str]]]:
+        """Return a process and what it holds; None while it is being started anew."""
+        service, pids = service_of(name), self._system.processes.pids()
+        if not name.endswith("*"):
+            pid = pids.get(name)
+            return pid, {} if pid is None else await self.held_by(service, pid)
+        pid = None
+        for each in sorted(pids):
+            if service_of(each) == service:
+                pid = pids[each]
+                if held := await self.held_by(service, pid):
+                    return pid, held
+        return pid, {}
 
     async def held_by(self, service: str, pid: int) -> dict[Lane, tuple[int, str]]:
         """Return the leases that name a process: the newest revision of each, and the name."""
@@ -166,7 +188,7 @@ class Thrower:
 
     async def _freeze(self, name: str) -> None:
         """Stop a process for longer than its lease; what it then still wants to write is stale."""
-        pid = self._system.processes.pids().get(name)
+        pid, _ = await self._find(name)
         if pid is None:
             return
         self._frozen.add(pid)
