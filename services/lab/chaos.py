@@ -23,7 +23,7 @@ from services.ctl.stack import stopping_event
 from services.lab.bench_stack import System
 from services.lab.chaos_blows import Blow, Struck, Thrower, draw
 from services.lab.chaos_told import Round, Told, line_of, report
-from services.lab.chaos_world import PLAN, World, evidence_of, seconds_since
+from services.lab.chaos_world import AWAY, PLAN, World, evidence_of, seconds_since
 from shared.domain.units import MICRO, NS_PER_S
 from shared.runtime.clock import SystemClock
 
@@ -49,15 +49,27 @@ class Run:
         self._rng = random.Random(seed)
         self._names = sorted(n for n in world.system.processes.pids())
         self.rounds: list[Round] = []
+        self._struck: Struck | None = None  # of the round that runs
+        self._acting_ns: int | None = None
+
+    def now(self, asked: int, spent_s: float) -> str:
+        """Return in words where the run is."""
+        journal = self.world.journal
+        return (
+            f"round {len(self.rounds) + 1} of {asked}, {spent_s / 60:.1f} minutes: leaders' rows "
+            f"{journal.rows.total():,}, orders {len(journal.prepared):,}, facts {journal.facts:,}, "
+            f"promises broken {len(journal.faults)}"
+        )
 
     async def round(self) -> None:
         """Trade, strike, wait for the truth; raises NotInStepError."""
         began_ns = _clock.monotonic_ns()
         blows = draw(self._rng, self._names)
-        self.world.forget_drift()
+        self._forget()
         async with trading(self.world):
-            struck = await self._strike(blows)
-            acting_s = await self._until_acting(struck)
+            await self._strike(blows)
+            await self._until_acting()
+        struck = self._struck
         await self.thrower.calm()
         try:
             zero_s = await in_step(self.world)
@@ -70,47 +82,60 @@ class Run:
                 blows=tuple(map(str, blows)),
                 killed=struck.service if struck else "",
                 held=len(struck.lanes) if struck else 0,
-                acting_s=acting_s,
+                acting_s=self._acting_s,
                 zero_s=round(zero_s, 2),
                 drift_usd_max=self.world.drift_usd_max / MICRO,
                 took_s=round(seconds_since(began_ns), 2),
             )
         )
 
-    async def _strike(self, blows: list[Blow]) -> Struck | None:
+    def _forget(self) -> None:
+        self._struck = self._acting_ns = None
+        self.world.forget_drift()
+
+    async def _strike(self, blows: list[Blow]) -> None:
         """Let each blow fall at a moment of its own, and watch meanwhile."""
 
-        async def fall(blow: Blow, after_s: float) -> Struck | None:
+        async def fall(blow: Blow, after_s: float) -> None:
             await asyncio.sleep(after_s)
-            return await self.thrower.throw(blow)
+            struck = await self.thrower.throw(blow)
+            self._struck = struck or self._struck
 
         falling = [asyncio.create_task(fall(blow, self._rng.uniform(*_WITHIN_S))) for blow in blows]
         try:
             while not all(task.done() for task in falling):
-                await self.world.look()
+                await self._watch()
                 await asyncio.wait(falling, timeout=_LOOK_S)
-            found = [task.result() for task in falling]
+            for task in falling:
+                task.result()
         finally:
             for task in falling:
                 task.cancel()
             await asyncio.gather(*falling, return_exceptions=True)
-        return next((struck for struck in found if struck is not None), None)
 
-    async def _until_acting(self, struck: Struck | None) -> float | None:
-        """Wait until the killed one's work goes on; return how long after the kill that was."""
-        waited_ns, acting_ns = _clock.monotonic_ns(), None
+    async def _until_acting(self) -> None:
+        """Wait until the killed one's work goes on, if it had any."""
+        waited_ns = _clock.monotonic_ns()
         while True:
-            await self.world.look()
-            if struck is not None and struck.lanes and acting_ns is None:
-                acting_ns = await self.world.acting_ns(struck)
-            spent_s = seconds_since(waited_ns)
-            is_over = struck is None or not struck.lanes or acting_ns is not None
+            await self._watch()
+            spent_s, struck = seconds_since(waited_ns), self._struck
+            is_over = struck is None or not struck.lanes or self._acting_ns is not None
             if (is_over and spent_s > _TRADE_S) or spent_s > _ACTING_S:
-                break
+                return
             await asyncio.sleep(_LOOK_S)
-        if struck is None or acting_ns is None:
+
+    async def _watch(self) -> None:
+        await self.world.look()
+        struck = self._struck
+        if struck is not None and struck.lanes and self._acting_ns is None:
+            with contextlib.suppress(*AWAY):
+                self._acting_ns = await self.world.acting_ns(struck)
+
+    @property
+    def _acting_s(self) -> float | None:
+        if self._struck is None or self._acting_ns is None:
             return None
-        return round((acting_ns - struck.at_ns) / NS_PER_S, 3)
+        return round((self._acting_ns - self._struck.at_ns) / NS_PER_S, 3)
 
 
 @contextlib.asynccontextmanager
@@ -159,11 +184,14 @@ async def chaos(
         thrower = Thrower(system, world.admin, random.Random(seed + 1))
         run = Run(world, thrower, seed)
         try:
-            while len(run.rounds) < kills and not short:
-                await run.round()
-                console.print(line_of(run.rounds[-1], kills), highlight=False)
-                if minutes and seconds_since(began_ns) > minutes * 60:
-                    short = f"after {minutes:g} minutes"
+            with console.status("") as status:
+                while len(run.rounds) < kills and not short:
+                    status.update(run.now(kills, seconds_since(began_ns)))
+                    await run.round()
+                    line = line_of(run.rounds[-1], kills)
+                    console.print(line, highlight=False, soft_wrap=True)
+                    if minutes and seconds_since(began_ns) > minutes * 60:
+                        short = f"after {minutes:g} minutes"
         except NotInStepError as e:
             short = str(e)
             broken.append(short)
@@ -217,6 +245,7 @@ def main(given: Sequence[str] | None = None) -> int:
         )
     )
     if told is None:
+        shutil.rmtree(work, ignore_errors=True)
         console.print("stopped; nothing is left running")
         return 130
     (BASE / f"seed-{asked.seed}.json").write_bytes(msgspec.json.encode(told))

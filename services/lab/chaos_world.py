@@ -34,7 +34,7 @@ LEADERS: Final = 8
 MARKETS: Final = 8
 _READ_S: Final = 10.0
 _SWINGS: Final = Swings(mids=(49, 51), prices=(48, 52))
-_AWAY: Final = (TimeoutError, OSError, nats.errors.Error, redis.RedisError, StoreAwayError)
+AWAY: Final = (TimeoutError, OSError, nats.errors.Error, redis.RedisError, StoreAwayError)
 _WORTH: Final = MICRO // 2  # dollars a share of a difference: every market is near half a dollar
 
 # What makes a person wait is shortened; what protects money is as deployed.
@@ -249,7 +249,7 @@ class Truth:
 
 
 async def _tolerant(work: Awaitable[None]) -> None:
-    with contextlib.suppress(*_AWAY):
+    with contextlib.suppress(*AWAY):
         async with asyncio.timeout(_READ_S):
             await work
 
