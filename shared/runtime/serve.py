@@ -279,7 +279,7 @@ class _Lanes:
         shell = self._built.make_shell(lane)
         runner = LaneRunner(self._built.service, lane, shell, self._context.ports, lease.epoch)
         async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(lease.hold())
+            renewing = group.create_task(_or_end(lease.hold()))
             await run_until_stopped(runner.run(stop))
             renewing.cancel()
         await lease.release()

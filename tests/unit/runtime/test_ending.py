@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from shared.runtime import serve
 from shared.runtime.lease import LeaseLostError
+from shared.runtime.ports import Lane
 
 
 async def _deaf(heard: asyncio.Event) -> None:
@@ -43,6 +46,51 @@ async def test_a_task_that_lost_its_cancellation_holds_nothing_up(
     left[0].cancel()
     with pytest.raises(BaseExceptionGroup):
         await running
+
+
+class _DeafRunner:
+    """A lane in whose loop a cancellation is lost."""
+
+    def __init__(self, *_: object) -> None:
+        self.heard = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        running.append(asyncio.current_task())
+        await _deaf(self.heard)
+
+
+class _LostLease:
+    epoch = 1
+
+    async def hold(self) -> None:
+        await asyncio.sleep(0.01)
+        await _lost()
+
+
+running: list[Any] = []
+
+
+async def test_a_lane_that_lost_its_lease_and_does_not_hear_it_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exits = list[int]()
+    monkeypatch.setattr(serve.os, "_exit", exits.append)
+    monkeypatch.setattr(serve, "_FAIL_DEADLINE_S", 0.05)
+    monkeypatch.setattr(serve, "LaneRunner", _DeafRunner)
+    lanes: Any = SimpleNamespace(
+        _built=SimpleNamespace(make_shell=lambda _: None, service=None),
+        _context=SimpleNamespace(ports=None),
+    )
+    lease: Any = _LostLease()
+    holding = asyncio.create_task(
+        serve._Lanes._hold(lanes, Lane("risk", 1), lease, asyncio.Event())
+    )
+    await asyncio.wait({holding}, timeout=0.3)
+    assert not holding.done()
+    assert exits == [1]
+    running[0].cancel()
+    with pytest.raises(BaseExceptionGroup):
+        await holding
 
 
 async def test_an_orderly_end_exits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
