@@ -158,6 +158,10 @@ class NatsLeases:
 
     async def members(self) -> int:
         """Return how many instances of this service are alive, ourselves included."""
+        return max(1, len(await self.alive()))
+
+    async def alive(self) -> list[str]:
+        """Return the keys of the instances of this service that are alive."""
         body = {"subjects_filter": f"$KV.leases.{self._service}.member.*"}
         reply = await self._client.request(
             f"$JS.API.STREAM.INFO.{LEASES}", msgspec.json.encode(body), timeout=_DEADLINE_S
@@ -169,4 +173,14 @@ class NatsLeases:
             for subject in answer.get("state", {}).get("subjects") or ()
         ]
         found = await asyncio.gather(*(self._current(name) for name in names))
-        return max(1, sum(key.revision > 0 and not self._is_void(key) for key in found))
+        return [
+            name
+            for name, key in zip(names, found, strict=True)
+            if key.revision > 0 and not self._is_void(key)
+        ]
+
+
+async def running_services(client: Client) -> list[str]:
+    """Return the services of which an instance is alive."""
+    keys = await NatsLeases(client, service="*", instance="").alive()
+    return sorted({key.partition(".")[0] for key in keys})
