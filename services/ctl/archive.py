@@ -110,7 +110,9 @@ class _Bar:
     """A progress bar of messages; nothing where a machine reads."""
 
     def __init__(self, text: str, *, quiet: bool) -> None:
-        self._progress = Progress(console=console(), transient=True, disable=quiet)
+        screen = console()
+        quiet = quiet or not screen.is_terminal
+        self._progress = Progress(console=screen, transient=True, disable=quiet)
         self._text = text
         self._task: TaskID | None = None
 
