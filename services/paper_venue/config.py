@@ -10,7 +10,7 @@ The assumptions, and what each stands for:
 - *Market impact.* Takers consume recorded depth; what they took stays gone until the next
   recorded snapshot of that market restores it. Nobody reacts to our trading beyond that.
 - *Counterparty.* Recorded depth belongs to one anonymous wallet with unlimited funds.
-- *Trades.* One posted order makes one trade a maker price; all of them share one transaction.
+- *Trades.* What a posted order takes is one trade in one transaction, whatever the prices.
 - *Sizes.* A buy order buys the shares it names; a better price lowers the dollars.
 """
 

@@ -160,7 +160,7 @@ def execute_fill(venue: Venue, fill: Fill, now_ns: int) -> tuple[Trade, ...]:
     if fill.price is not None:
         limit = fill.price if fill.outcome == 0 else MICRO - fill.price
     slices = listing.book.plan(takes_bids=takes_bids, limit=limit, size=fill.size)
-    return tuple(take(venue, listing, taker, slices, stamp))
+    return (take(venue, listing, taker, slices, stamp),) if slices else ()
 
 
 def _execute_exactly(
@@ -169,7 +169,7 @@ def _execute_exactly(
     """Replay a recorded fill as it was, and let it reach the orders resting in its way.
 
     His row stays as recorded. Resting orders at better prices, and those at his price once the
-    recorded depth there is used up, fill at their own price in the same transaction.
+    recorded depth there is used up, fill at their own price, each in a transaction of its own.
     """
     if fill.price is None:
         raise Refused("an exact fill needs a price")
@@ -186,10 +186,11 @@ def _execute_exactly(
         price=fill.price,
         size=fill.size,
     )
-    trades = [record_trade(venue, listing, taker, (leg,), price=fill.price, stamp=stamp)]
+    trades = [record_trade(venue, listing, taker, (leg,), stamp)]
     for piece in reach:
         if isinstance(piece.order, Order):
-            trades.append(fill_resting(venue, listing, piece.order, piece.size, stamp))
+            own = msgspec.structs.replace(stamp, tx=new_tx(venue))
+            trades.append(fill_resting(venue, listing, piece.order, piece.size, own))
         else:
             listing.book.consume_depth(piece.price, piece.size, is_bid=takes_bids)
     return tuple(trades)
