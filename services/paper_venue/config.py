@@ -77,6 +77,7 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rate_limit_wait_ms: int = 2_000  # the longest a request waits for its IP's window, before 429
     post_only_after_restart_s: int = 120  # how long takers have to wait after a restart
     cached_balances: bool = True  # deposits, splits and redemptions count after a look (1.7)
+    order_ahead_max_s: int = 300  # how far an order's creation time may lie ahead of the clock
     gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
     gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration
 
