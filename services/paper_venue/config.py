@@ -68,6 +68,8 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
     rtds_bare: bool = False  # activity frames without topic and type, as was seen in June 2026
     rtds_idle_s: int = 360  # an activity socket that sends no PING for so long hears nothing more
+    socket_idle_s: int = 60  # a market or user socket that sends no PING for so long is closed
+    socket_auth_s: int = 10  # as is a user socket that has not said who it is
     anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
     trades_kept: int = (
         500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten
