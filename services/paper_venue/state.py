@@ -264,6 +264,7 @@ class Venue(msgspec.Struct, kw_only=True):
     hearts: dict[str, Heart] = msgspec.field(default_factory=dict)  # by API key
     unseen: dict[tuple[Wallet, TokenId | None], int] = msgspec.field(default_factory=dict)
     allowances: dict[tuple[Wallet, str], int] = msgspec.field(default_factory=dict)  # by spender
+    accounts: set[Wallet] = msgspec.field(default_factory=set)  # funded, or traded by order
     owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
     type_of: dict[Wallet, int] = msgspec.field(default_factory=dict)  # as its first order signed
     names: dict[Wallet, str] = msgspec.field(default_factory=dict)  # shown in public rows

@@ -74,6 +74,7 @@ def post_order(venue: Venue, order: Order, offered: Usd, now_ns: int) -> Placed:
         raise Refused("invalid post-only order: order crosses book")
     check_funds(venue, listing, order, slices)
     venue.orders[order.id] = order
+    venue.accounts.add(order.wallet)
     venue.by_owner.setdefault(order.owner, []).append(order.id)
     delay_ns = _delay_ns(venue, listing)
     if slices and delay_ns:
