@@ -88,9 +88,13 @@ class Peer:
         self.too_slow = True
         self.ready.set()
 
-    def place(self, tokens: tuple[str, ...] = (), wallets: tuple[str, ...] = ()) -> Place:
-        """Return this connection with what a frame is about."""
-        return Place(socket=self.kind, connection=self.number, tokens=tokens, wallets=wallets)
+    def place(
+        self, tokens: tuple[str, ...] = (), wallets: tuple[str, ...] = (), kind: str = ""
+    ) -> Place:
+        """Return this connection with what a frame is about, and its type on the stream."""
+        return Place(
+            socket=self.kind, connection=self.number, tokens=tokens, wallets=wallets, type=kind
+        )
 
 
 class Held(msgspec.Struct, kw_only=True, eq=False):
@@ -167,15 +171,17 @@ class Delivery:
         text: str,
         tokens: tuple[str, ...] = (),
         wallets: tuple[str, ...] = (),
+        *,
+        kind: str = "",
     ) -> None:
-        """Send one frame about tokens and wallets to some sockets."""
+        """Send one frame about tokens and wallets, of the stream's ``kind``, to some sockets."""
         self._frames += 1
         now_ns = self.now_ns()
         self._release_due(now_ns)
         for peer in peers:
             fate = PLAIN
             if not self.rules.quiet(self._frames):
-                fate = fate_of(self.rules, peer.place(tokens, wallets), now_ns, self._frames)
+                fate = fate_of(self.rules, peer.place(tokens, wallets, kind), now_ns, self._frames)
             if fate is PLAIN and not peer.held and peer.not_before_ns <= now_ns:
                 peer.send(text)
             elif not fate.lost:

@@ -177,7 +177,7 @@ class Hub:
                 if kind in wanted and (kind == "trades" or row.taker):
                     text = _text(stream_frame(payload, kind, now_ns, bare=config.rtds_bare))
                     peers = self._peers(partial(_hears, kind, now_ns, config.rtds_idle_s))
-                    self.delivery.tell(peers, text, (row.token or "",), (row.wallet,))
+                    self.delivery.tell(peers, text, (row.token or "",), (row.wallet,), kind=kind)
 
     def _book(self, moved: BookMoved) -> None:
         """Tell levels as changes, or whole books after a trade, as the venue does."""
