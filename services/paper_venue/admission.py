@@ -5,6 +5,7 @@ from itertools import groupby
 from services.paper_venue.balances import allowance, spender_of, unseen
 from services.paper_venue.matching import Slice
 from services.paper_venue.state import Listing, Order, Refused, Venue
+from shared.domain.ids import OrderHash
 from shared.domain.market import CENT, fee_up, price_is_on_grid
 from shared.domain.units import (
     MICRO,
@@ -31,17 +32,25 @@ def level_of(order: Order) -> int:
     return order.price if order.outcome == 0 else MICRO - order.price
 
 
+def duplicated(order: OrderHash) -> Refused:
+    return Refused(f"order {order} is invalid. Duplicated.")
+
+
+def off_grid(order: OrderHash, price: Price, tick: Price) -> Refused:
+    return Refused(
+        f"order {order} is invalid. Price ({format_micro(price)}) "
+        f"breaks minimum tick size rule: {format_micro(tick)}"
+    )
+
+
 def check_terms(venue: Venue, listing: Listing, order: Order, offered: Usd, now_ns: int) -> None:
     market = listing.market
     if order.id in venue.orders:
-        raise Refused(f"order {order.id} is invalid. Duplicated.")
+        raise duplicated(order.id)
     if not market.accepting_orders:
         raise Refused("the market is not yet ready to process new orders")
     if not price_is_on_grid(order.price, market.tick):
-        price, tick = format_micro(order.price), format_micro(market.tick)
-        raise Refused(
-            f"order {order.id} is invalid. Price ({price}) breaks minimum tick size rule: {tick}"
-        )
+        raise off_grid(order.id, order.price, market.tick)
     if order.size < market.size_min:
         size, least = format_micro(order.size), format_micro(market.size_min)
         raise Refused(f"order {order.id} is invalid. Size ({size}) lower than the minimum: {least}")

@@ -10,7 +10,7 @@ The assumptions, and what each stands for:
 - *Market impact.* Takers consume recorded depth; what they took stays gone until the next
   recorded snapshot of that market restores it. Nobody reacts to our trading beyond that.
 - *Counterparty.* Recorded depth belongs to one anonymous wallet with unlimited funds.
-- *Trades.* One posted order makes one trade a maker price; all of them share one transaction.
+- *Trades.* What a posted order takes is one trade in one transaction, whatever the prices.
 - *Sizes.* A buy order buys the shares it names; a better price lowers the dollars.
 """
 
@@ -68,6 +68,8 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rtds_clock_lead_s: int = 1  # the stream's whole-second time runs ahead of the block's
     rtds_bare: bool = False  # activity frames without topic and type, as was seen in June 2026
     rtds_idle_s: int = 360  # an activity socket that sends no PING for so long hears nothing more
+    socket_idle_s: int = 60  # a market or user socket that sends no PING for so long is closed
+    socket_auth_s: int = 10  # as is a user socket that has not said who it is
     anonymous_rows: bool = True  # recorded depth's own fills appear in public feeds as a stranger's
     trades_kept: int = (
         500_000  # about a gigabyte; then the oldest quarter and its rows are forgotten
@@ -77,6 +79,7 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rate_limit_wait_ms: int = 2_000  # the longest a request waits for its IP's window, before 429
     post_only_after_restart_s: int = 120  # how long takers have to wait after a restart
     cached_balances: bool = True  # deposits, splits and redemptions count after a look (1.7)
+    order_ahead_max_s: int = 300  # how far an order's creation time may lie ahead of the clock
     gtd_ahead_min_s: int = 180  # the nearest expiration the venue takes
     gtd_removed_early_s: int = 60  # an order leaves the book this long before its expiration
 

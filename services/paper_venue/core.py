@@ -24,6 +24,7 @@ from services.paper_venue.settlement import (
     parties,
     record_activity,
     record_trade,
+    redeemable,
     show_rows,
 )
 from services.paper_venue.state import (
@@ -91,6 +92,7 @@ def fund(venue: Venue, account: Funded, now_ns: int) -> None:
     """Open or top up an account; negative dollars withdraw, and orders may lose their cover."""
     known = account.wallet in venue.ledger.cash
     venue.ledger.fund(account.wallet, account.usd)
+    venue.accounts.add(account.wallet)
     if known:  # a cache holds nothing older of a wallet it has never looked at
         arrived(venue, account.wallet, None, account.usd)
     if account.owner is not None:
@@ -160,7 +162,7 @@ def execute_fill(venue: Venue, fill: Fill, now_ns: int) -> tuple[Trade, ...]:
     if fill.price is not None:
         limit = fill.price if fill.outcome == 0 else MICRO - fill.price
     slices = listing.book.plan(takes_bids=takes_bids, limit=limit, size=fill.size)
-    return tuple(take(venue, listing, taker, slices, stamp))
+    return (take(venue, listing, taker, slices, stamp),) if slices else ()
 
 
 def _execute_exactly(
@@ -169,7 +171,7 @@ def _execute_exactly(
     """Replay a recorded fill as it was, and let it reach the orders resting in its way.
 
     His row stays as recorded. Resting orders at better prices, and those at his price once the
-    recorded depth there is used up, fill at their own price in the same transaction.
+    recorded depth there is used up, fill at their own price, each in a transaction of its own.
     """
     if fill.price is None:
         raise Refused("an exact fill needs a price")
@@ -186,10 +188,11 @@ def _execute_exactly(
         price=fill.price,
         size=fill.size,
     )
-    trades = [record_trade(venue, listing, taker, (leg,), price=fill.price, stamp=stamp)]
+    trades = [record_trade(venue, listing, taker, (leg,), stamp)]
     for piece in reach:
         if isinstance(piece.order, Order):
-            trades.append(fill_resting(venue, listing, piece.order, piece.size, stamp))
+            own = msgspec.structs.replace(stamp, tx=new_tx(venue))
+            trades.append(fill_resting(venue, listing, piece.order, piece.size, own))
         else:
             listing.book.consume_depth(piece.price, piece.size, is_bid=takes_bids)
     return tuple(trades)
@@ -203,16 +206,32 @@ def execute_activity(
     size: Shares,
     stamp: Stamp,
 ) -> Row:
-    """Split, merge or redeem for a wallet; nobody checks its funds."""
+    """Split, merge or redeem for a wallet: an account what it has, a recorded stranger anything."""
     listing = venue.listings.get(condition)
     if listing is None:
         raise Refused("market not found", 404)
     if kind == "REDEEM" and listing.payouts is None:
         raise Refused("the market is not resolved: nothing to redeem")
+    if wallet in venue.accounts:
+        size = _covered(venue, listing, wallet, kind, size)
     row = record_activity(venue, listing, wallet, kind, size, stamp)
     _note_arrivals(venue, listing, row)
     cancel_uncovered(venue, wallet, stamp.now_ns)
     return row
+
+
+def _covered(venue: Venue, listing: Listing, wallet: Wallet, kind: RowKind, size: Shares) -> Shares:
+    """Return how much of a size an account can split, merge or redeem, or refuse."""
+    ledger = venue.ledger
+    if kind == "SPLIT":
+        if min(ledger.settled_cash[wallet], ledger.cash[wallet]) < size:
+            raise Refused("the wallet does not hold the dollars to split")
+        return size
+    held = [redeemable(venue, wallet, token, size) for token in listing.market.tokens]
+    most = min(held) if kind == "MERGE" else max(held)
+    if not most:
+        raise Refused(f"the wallet holds nothing to {kind.lower()}")
+    return most
 
 
 def _note_arrivals(venue: Venue, listing: Listing, row: Row) -> None:

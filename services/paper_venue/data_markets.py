@@ -201,7 +201,7 @@ def ticks_of(venue: Venue, token: TokenId) -> list[tuple[int, Price]]:
     return [
         (
             trade.match_ns // NS_PER_S,
-            trade.price if trade.token == token else Price(MICRO - trade.price),
+            trade.last_price if trade.token == token else Price(MICRO - trade.last_price),
         )
         for trade in trades
     ]

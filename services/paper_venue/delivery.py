@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from services.paper_venue.config import VenueConfig
 from services.paper_venue.fates import PLAIN, Fate, fate_of, strikes, stripped
 from services.paper_venue.kinds import SocketKind
 from services.paper_venue.rules import Place, Rules
@@ -35,17 +36,20 @@ class Peer:
         self.extras = False  # custom_feature_enabled
         self.address: Wallet | None = None
         self.owners: set[str] = set()
+        self.named = False  # it said whose it is, and that was true
         self.markets: set[str] | None = None  # None: all of the account's
         self.stream_kinds: set[str] = set()
         self.ignored: set[str] = set()  # tokens taken without a word and never delivered
         self.queue: deque[str] = deque()
         self.ready = asyncio.Event()
         self.too_slow = False
+        self.over = ""  # why the venue closes it; empty while it stands
         self.half_open = False  # the other side hears nothing any more
         self.sent = 0  # frames, PONG and other replies included
         self.held: list[Held] = []  # frames that wait for later ones
         self.pinged = True  # since the last activity frame; connecting counts
         self.pinged_ns = 0
+        self.heard_ns = 0  # when it last said PING; connecting counts
         self.not_before_ns = 0  # later frames wait so long behind a delayed one
 
     def send(self, text: str) -> None:
@@ -64,13 +68,33 @@ class Peer:
             self.pinged, self.pinged_ns = False, now_ns
         return now_ns - self.pinged_ns < idle_s * NS_PER_S
 
+    def silent_from_ns(self, config: VenueConfig) -> int | None:
+        """Return when it has been silent too long; None: never, or it is over anyway."""
+        if self.kind == "stream" or self.half_open or self.over:
+            return None
+        due_ns = self.heard_ns + config.socket_idle_s * NS_PER_S
+        if self.kind == "user" and not self.named:
+            due_ns = min(due_ns, self.opened_ns + config.socket_auth_s * NS_PER_S)
+        return due_ns
+
+    def is_over(self) -> bool:
+        return self.too_slow or bool(self.over)
+
+    def end(self, why: str) -> None:
+        self.over = why
+        self.ready.set()
+
     def cut_as_slow(self) -> None:
         self.too_slow = True
         self.ready.set()
 
-    def place(self, tokens: tuple[str, ...] = (), wallets: tuple[str, ...] = ()) -> Place:
-        """Return this connection with what a frame is about."""
-        return Place(socket=self.kind, connection=self.number, tokens=tokens, wallets=wallets)
+    def place(
+        self, tokens: tuple[str, ...] = (), wallets: tuple[str, ...] = (), kind: str = ""
+    ) -> Place:
+        """Return this connection with what a frame is about, and its type on the stream."""
+        return Place(
+            socket=self.kind, connection=self.number, tokens=tokens, wallets=wallets, type=kind
+        )
 
 
 class Held(msgspec.Struct, kw_only=True, eq=False):
@@ -99,9 +123,11 @@ class SocketView(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery:
     """Sends frames to sockets, or does to them what the rules say."""
 
-    def __init__(self, rules: Rules, now_ns: Callable[[], int]) -> None:
+    def __init__(self, rules: Rules, now_ns: Callable[[], int], config: VenueConfig) -> None:
         self.rules = rules
         self.now_ns = now_ns
+        self._config = config
+        self._look_ns: int | None = None  # no socket has been silent too long before
         self.wake: Callable[[int], None] = lambda now_ns: None  # told when something was held
         self.peers: dict[int, Peer] = {}
         self._joined = 0
@@ -111,8 +137,13 @@ class Delivery:
     def join(self, peer: Peer) -> None:
         self._joined += 1
         peer.number, peer.opened_ns = self._joined, self.now_ns()
+        peer.heard_ns = peer.opened_ns
         self.peers[peer.number] = peer
         self._strike([peer])
+        silent_ns = peer.silent_from_ns(self._config)
+        if silent_ns is not None:
+            self._look_ns = min(silent_ns, silent_ns if self._look_ns is None else self._look_ns)
+            self.wake(self.now_ns())
 
     def leave(self, peer: Peer) -> None:
         del self.peers[peer.number]
@@ -140,15 +171,17 @@ class Delivery:
         text: str,
         tokens: tuple[str, ...] = (),
         wallets: tuple[str, ...] = (),
+        *,
+        kind: str = "",
     ) -> None:
-        """Send one frame about tokens and wallets to some sockets."""
+        """Send one frame about tokens and wallets, of the stream's ``kind``, to some sockets."""
         self._frames += 1
         now_ns = self.now_ns()
         self._release_due(now_ns)
         for peer in peers:
             fate = PLAIN
             if not self.rules.quiet(self._frames):
-                fate = fate_of(self.rules, peer.place(tokens, wallets), now_ns, self._frames)
+                fate = fate_of(self.rules, peer.place(tokens, wallets, kind), now_ns, self._frames)
             if fate is PLAIN and not peer.held and peer.not_before_ns <= now_ns:
                 peer.send(text)
             elif not fate.lost:
@@ -169,6 +202,8 @@ class Delivery:
     def tend(self, now_ns: int) -> None:
         """Send what is due, and end the connections that are to end."""
         self._release_due(now_ns)
+        if self._look_ns is not None and self._look_ns <= now_ns:
+            self._end_silent(now_ns)
         if not self.rules.idle:
             self._strike(list(self.peers.values()))
 
@@ -179,11 +214,22 @@ class Delivery:
                 held.peer.held.remove(held)
             self._release(held)
 
+    def _end_silent(self, now_ns: int) -> None:
+        """Close the sockets that were silent too long, and note when to look again."""
+        waiting: list[int] = []
+        for peer in self.peers.values():
+            silent_ns = peer.silent_from_ns(self._config)
+            if silent_ns is not None and silent_ns <= now_ns:
+                peer.end("no PING" if peer.named or peer.kind == "market" else "not authenticated")
+            elif silent_ns is not None:
+                waiting.append(silent_ns)
+        self._look_ns = min(waiting, default=None)
+
     def next_due_ns(self) -> int | None:
         """Return when `tend` has something to do next."""
         due = [self._waiting[0][0]] if self._waiting else []
-        begins = self.rules.next_ns()
-        return min([*due, *([] if begins is None else [begins])], default=None)
+        moments = (*due, self.rules.next_ns(), self._look_ns)
+        return min((each for each in moments if each is not None), default=None)
 
     def _pass(self, peer: Peer, text: str, fate: Fate, now_ns: int) -> None:
         shown: str | None = text

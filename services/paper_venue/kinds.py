@@ -60,6 +60,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "token": "only what concerns this token id",
     "wallet": "only what concerns this wallet",
     "together": "one draw a frame decides for every connection it goes to",
+    "type": "only frames of this type of the activity stream: trades, orders_matched",
     "path": "a path and what is below it, or a pattern with * ? [",
     "method": "GET, POST, DELETE; left out: any",
     "query": "text that the query contains, such as a wallet",
@@ -112,7 +113,12 @@ KINDS: Final[dict[str, KindInfo]] = {
             "socket",
             f"TCP stays, nothing comes back any more, PONG neither, for good: {_MOMENT}",
         ),
-        _kind("silent", "socket", "PONG comes back, frames are lost; one draw a connection"),
+        _kind(
+            "silent",
+            "socket",
+            "PONG comes back, frames are lost; one draw a connection",
+            type="",
+        ),
         _kind(
             "freeze",
             "socket",
@@ -122,7 +128,7 @@ KINDS: Final[dict[str, KindInfo]] = {
             wallet="",
             rescue_bps=0,
         ),
-        _kind("drop", "socket", "a frame is lost", **_FRAME),
+        _kind("drop", "socket", "a frame is lost", **_FRAME, type=""),
         _kind("twice", "socket", "a frame is sent twice", **_FRAME),
         _kind(
             "reorder",

@@ -1,9 +1,12 @@
 """From a posted body to an order the venue believes: ownership, signature, price and size."""
 
+import re
 from typing import Final, Literal
 
 import msgspec
 
+from services.paper_venue.admission import duplicated, off_grid
+from services.paper_venue.amounts import check_decimals, signed_price
 from services.paper_venue.auth import Caller
 from services.paper_venue.shell import Shell
 from services.paper_venue.signing import (
@@ -15,19 +18,13 @@ from services.paper_venue.signing import (
 from services.paper_venue.state import Listing, Order, Refused, listing_of
 from services.paper_venue.trading import post_order
 from services.paper_venue.wire import Json, placed_body
-from shared.domain.ids import TokenId, Wallet, wallet
-from shared.domain.units import (
-    MICRO,
-    Price,
-    Shares,
-    Usd,
-    average_price_up,
-    ceil_to,
-    floor_to,
-    scale_down,
-)
+from shared.domain.ids import OrderHash, TokenId, Wallet, wallet
+from shared.domain.units import NS_PER_MS, Shares, Usd, average_price_up
 
-PRICE_STEP: Final = 100  # the finest grid, 0.0001: implied prices are read to it
+SALT_MAX: Final = 2**53  # beyond it a JSON number is not exact everywhere (protocol.md 2.2)
+CREATED_MIN_MS: Final = 10**11  # what is less is in seconds, or no time at all (4.2)
+MS_PER_S: Final = 1_000
+_NUMBER: Final = re.compile(r"[0-9]{1,77}")  # a uint256 in plain digits
 
 
 class PostBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +52,8 @@ def read_bodies(raw: bytes, *, batch: bool) -> list[PostBody]:
     """Return the orders of a request, or refuse: an old client's orders in words of their own."""
     try:
         if batch:
-            return msgspec.json.decode(raw, type=list[PostBody], strict=False)
-        return [msgspec.json.decode(raw, type=PostBody, strict=False)]
+            return msgspec.json.decode(raw, type=list[PostBody])
+        return [msgspec.json.decode(raw, type=PostBody)]
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
@@ -74,8 +71,11 @@ def place(shell: Shell, caller: Caller, body: PostBody) -> Json:
     maker = _check_wallets(shell, caller, signed)
     _check_standing(shell, caller, signed)
     listing = listing_of(shell.venue, signed.tokenId)
-    order, offered = _read(shell, caller, body, listing, maker)
+    amounts, order_id = _read_numbers(shell, signed, listing)
     _check_signature(caller, signed, listing)
+    if order_id in shell.venue.orders:
+        raise duplicated(order_id)
+    order, offered = _order(shell, body, listing, maker, (amounts, order_id))
     if maker != caller.address:
         shell.venue.owner_of.setdefault(maker, caller.address)
         shell.venue.type_of.setdefault(maker, signed.signatureType)
@@ -115,21 +115,39 @@ def _check_standing(shell: Shell, caller: Caller, signed: SignedOrder) -> None:
         raise Refused(f"'{caller.address}' address in closed only mode")
 
 
-def _read(
-    shell: Shell, caller: Caller, body: PostBody, listing: Listing, maker: Wallet
-) -> tuple[Order, Usd]:
-    """Return the order in the venue's units, and the dollars it was signed for."""
-    signed = body.order
+def _read_numbers(
+    shell: Shell, signed: SignedOrder, listing: Listing
+) -> tuple[tuple[int, int], OrderHash]:
+    """Return what the order gives and gets, and its id, once all its numbers can be."""
+    texts = (signed.makerAmount, signed.takerAmount, signed.timestamp, signed.expiration or "0")
+    if not all(_NUMBER.fullmatch(text) for text in texts) or not 0 <= signed.salt <= SALT_MAX:
+        raise Refused("Invalid order payload")
+    gives, gets, created_ms, _ = map(int, texts)
+    latest_ms = shell.now_ns() // NS_PER_MS + shell.venue.config.order_ahead_max_s * MS_PER_S
+    if not gives or not gets or not CREATED_MIN_MS <= created_ms <= latest_ms:
+        raise Refused("Invalid order payload")
     try:
-        gives, gets = int(signed.makerAmount), int(signed.takerAmount)
-        order_id = order_hash(signed, listing.market)
-        expiration_s = int(signed.expiration or 0)
+        return (gives, gets), order_hash(signed, listing.market)
     except (KeyError, ValueError):
         raise Refused("Invalid order payload") from None
-    if gives <= 0 or gets <= 0 or expiration_s < 0:
-        raise Refused("Invalid order payload")
-    buys = signed.side == "BUY"
-    dollars, shares = (gives, gets) if buys else (gets, gives)
+
+
+def _order(
+    shell: Shell,
+    body: PostBody,
+    listing: Listing,
+    maker: Wallet,
+    read: tuple[tuple[int, int], OrderHash],
+) -> tuple[Order, Usd]:
+    """Return the order in the venue's units, and the dollars it was signed for."""
+    signed, ((gives, gets), order_id) = body.order, read
+    buys, takes = signed.side == "BUY", body.orderType in ("FAK", "FOK")
+    dollars, shares = (Usd(gives), Shares(gets)) if buys else (Usd(gets), Shares(gives))
+    tick = listing.market.tick
+    check_decimals(dollars, shares, tick, buys=buys, takes=takes)
+    price = signed_price(dollars, shares, tick, rounded=buys and takes)
+    if price is None:
+        raise off_grid(order_id, average_price_up(dollars, shares), tick)
     token = TokenId(signed.tokenId)
     order = Order(
         id=order_id,
@@ -139,25 +157,14 @@ def _read(
         token=token,
         outcome=listing.market.outcome_of(token),
         side="BUY" if buys else "SELL",
-        price=implied_price(Usd(dollars), Shares(shares), buys=buys),
-        size=Shares(shares),
+        price=price,
+        size=shares,
         kind=body.orderType,
         created_ns=shell.now_ns(),
         post_only=body.postOnly,
-        expiration_s=expiration_s,
+        expiration_s=int(signed.expiration or 0),
     )
-    return order, Usd(dollars)
-
-
-def implied_price(dollars: Usd, shares: Shares, *, buys: bool) -> Price:
-    """Return the price two amounts mean, read to the finest grid.
-
-    Amounts rounded to the venue's decimals imply a price a hair off the grid: above it for a
-    buyer, below it for a seller. Reading it towards the grid never worsens what was signed.
-    """
-    if buys:
-        return Price(floor_to(scale_down(MICRO, dollars, shares), PRICE_STEP))
-    return Price(ceil_to(average_price_up(dollars, shares), PRICE_STEP))
+    return order, dollars
 
 
 def _check_signature(caller: Caller, signed: SignedOrder, listing: Listing) -> None:

@@ -49,6 +49,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     token: str = ""
     wallet: str = ""
     together: bool = False
+    type: Literal["", "trades", "orders_matched"] = ""
     path: Annotated[str, msgspec.Meta(pattern=r"^[/*?\[]")] = "*"
     method: Literal["", "GET", "POST", "DELETE"] = ""
     query: str = ""
@@ -100,6 +101,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     connection: int = 0
     tokens: tuple[str, ...] = ()
     wallets: tuple[str, ...] = ()
+    type: str = ""  # of an activity frame
     method: str = ""
     path: str = ""
     query: str = ""
@@ -119,6 +121,7 @@ def matches(rule: Rule, place: Place) -> bool:
         and rule.connection in (None, place.connection)
         and (not rule.token or rule.token in place.tokens)
         and (not rule.wallet or rule.wallet.lower() in place.wallets)
+        and rule.type in ("", place.type)
         and rule.method in ("", place.method)
         and (rule.path == "*" or _path_matches(rule.path, place.path))
         and rule.query.lower() in place.query.lower()

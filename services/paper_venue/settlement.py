@@ -38,8 +38,10 @@ from shared.domain.units import (
     Price,
     Shares,
     Usd,
+    average_price_up,
     cost_up,
     proceeds_down,
+    scale_down,
 )
 
 
@@ -72,17 +74,18 @@ def record_trade(
     listing: Listing,
     taker: Taker,
     legs: tuple[Leg, ...],
-    *,
-    price: Price,
     stamp: Stamp,
 ) -> Trade:
-    """Book one trade at one price of the taker's token: working balances, feeds and timers."""
+    """Book one taker order's trade, best price first: working balances, feeds and timers."""
     market = listing.market
-    size = Shares(sum(leg.size for leg in legs))
-    fee = fee_up(market, price, size) if taker.pays_fee else Usd(0)
-    moves = _moves(taker, legs, market.condition, price, fee)
+    levels = _levels(taker, legs)
+    size = Shares(sum(levels.values()))
+    fee = Usd(0)
+    if taker.pays_fee:
+        fee = Usd(sum(fee_up(market, price, taken) for price, taken in levels.items()))
+    moves = _moves(taker, legs, market.condition, fee)
     dollars = cost_up if taker.side == "BUY" else proceeds_down
-    notional = Usd(sum(dollars(price, leg.size) for leg in legs))
+    notional = Usd(sum(dollars(_paid(taker, leg), leg.size) for leg in legs))
     number = next_number(venue)
     trade = Trade(
         id=_trade_id(venue, number),
@@ -90,7 +93,7 @@ def record_trade(
         token=taker.token,
         outcome=taker.outcome,
         side=taker.side,
-        price=price,
+        price=next(iter(levels)) if len(levels) == 1 else _average(taker.side, notional, size),
         size=size,
         notional=notional,
         fee=fee,
@@ -109,13 +112,35 @@ def record_trade(
         venue.trades_of.setdefault(wallet, []).append(trade.id)
     listing.traded = True
     listing.volume += notional
-    listing.last_price = price if taker.outcome == 0 else Price(MICRO - price)
+    last = trade.last_price
+    listing.last_price = last if taker.outcome == 0 else Price(MICRO - last)
     listing.last_side = taker.side if taker.outcome == 0 else _opposite(taker.side)
     venue.touched[market.condition] = None
     venue.events.append(Traded(trade))
     venue.events.append(TradeMoved(trade, "MATCHED", stamp.now_ns))
     _schedule_settlement(venue, trade, stamp)
     return trade
+
+
+def _paid(taker: Taker, leg: Leg) -> Price:
+    """Return a leg's price in the taker's token: sets are minted and merged at one dollar."""
+    return leg.price if leg.token == taker.token else Price(MICRO - leg.price)
+
+
+def _levels(taker: Taker, legs: tuple[Leg, ...]) -> dict[Price, Shares]:
+    """Return what was taken at each price of the taker's token."""
+    levels: dict[Price, Shares] = {}
+    for leg in legs:
+        price = _paid(taker, leg)
+        levels[price] = Shares(levels.get(price, 0) + leg.size)
+    return levels
+
+
+def _average(side: Side, notional: Usd, size: Shares) -> Price:
+    """Return the price of a share of a sweep, rounded against the taker to a micro-dollar."""
+    if side == "BUY":
+        return average_price_up(notional, size)
+    return Price(scale_down(MICRO, notional, size))
 
 
 def _schedule_settlement(venue: Venue, trade: Trade, stamp: Stamp) -> None:
@@ -311,14 +336,14 @@ def show_rows(venue: Venue, rows: tuple[Row, ...]) -> None:
 
 
 def _moves(
-    taker: Taker, legs: tuple[Leg, ...], condition: ConditionId, price: Price, fee: Usd
+    taker: Taker, legs: tuple[Leg, ...], condition: ConditionId, fee: Usd
 ) -> tuple[Move, ...]:
     moves: list[Move] = []
     party = Party(taker.wallet, taker.token, taker.outcome, taker.side)
     for place, leg in enumerate(legs):
         maker = Party(leg.wallet, leg.token, leg.outcome, leg.side)
         leg_fee = fee if place == 0 else Usd(0)
-        moves.extend(match_moves(party, maker, condition, price, leg.size, leg_fee))
+        moves.extend(match_moves(party, maker, condition, _paid(taker, leg), leg.size, leg_fee))
     if fee:
         moves.append(Move(FEES, fee))
     return tuple(moves)

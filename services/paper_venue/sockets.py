@@ -60,7 +60,7 @@ class Hub:
     def __init__(self, venue: Venue, rules: Rules, now_ns: Callable[[], int]) -> None:
         self._venue = venue
         self._rules = rules
-        self.delivery = Delivery(rules, now_ns)
+        self.delivery = Delivery(rules, now_ns, venue.config)
         self._past: dict[str, deque[Past]] = {}
 
     def publish(self, events: Iterable[Event], now_ns: int) -> None:
@@ -177,7 +177,7 @@ class Hub:
                 if kind in wanted and (kind == "trades" or row.taker):
                     text = _text(stream_frame(payload, kind, now_ns, bare=config.rtds_bare))
                     peers = self._peers(partial(_hears, kind, now_ns, config.rtds_idle_s))
-                    self.delivery.tell(peers, text, (row.token or "",), (row.wallet,))
+                    self.delivery.tell(peers, text, (row.token or "",), (row.wallet,), kind=kind)
 
     def _book(self, moved: BookMoved) -> None:
         """Tell levels as changes, or whole books after a trade, as the venue does."""
@@ -292,6 +292,7 @@ def hear_user(
         auth = message.get("auth")
         owners = find(auth) if isinstance(auth, dict) else set()
         peer.owners = set() if hub.ignores(peer) else owners
+        peer.named = bool(owners)
         peer.markets = markets or None
         return bool(owners)
     if operation == "subscribe":
@@ -314,7 +315,7 @@ async def serve_socket(
     hub.delivery.join(peer)
     writer = asyncio.create_task(_write(socket, peer))
     try:
-        await _read(socket, peer, hear)
+        await _read(socket, peer, hear, hub.delivery.now_ns)
         if peer.half_open:
             await until_gone(request)
     finally:
@@ -326,7 +327,10 @@ async def serve_socket(
 
 
 async def _read(
-    socket: web.WebSocketResponse, peer: Peer, hear: Callable[[dict[str, Any]], str | None]
+    socket: web.WebSocketResponse,
+    peer: Peer,
+    hear: Callable[[dict[str, Any]], str | None],
+    now_ns: Callable[[], int],
 ) -> None:
     async for message in socket:
         if peer.half_open:
@@ -337,6 +341,7 @@ async def _read(
             continue
         if message.data.strip() == "PING":
             peer.pinged = True
+            peer.heard_ns = now_ns()
             peer.send("PONG")
             continue
         reply = _heard(message.data, hear)
@@ -355,14 +360,17 @@ def _heard(text: str, hear: Callable[[dict[str, Any]], str | None]) -> str | Non
 
 
 async def _write(socket: web.WebSocketResponse, peer: Peer) -> None:
-    while not peer.too_slow:
+    while not peer.is_over():
         await peer.ready.wait()
         peer.ready.clear()
-        while peer.queue and not peer.too_slow:
+        while peer.queue and not peer.is_over():
             try:
                 await socket.send_str(peer.queue.popleft())
             except (ConnectionError, RuntimeError):  # the other side has gone
                 return
+    if peer.over:
+        await socket.close(code=WSCloseCode.OK, message=peer.over.encode())
+        return
     await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"slow consumer: send buffer full")
 
 

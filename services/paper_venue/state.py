@@ -11,7 +11,7 @@ from services.paper_venue.ledger import Ledger, Move
 from services.paper_venue.matching import MarketBook
 from shared.domain.ids import ConditionId, OrderHash, TokenId, TxHash, Wallet
 from shared.domain.market import Market, Side
-from shared.domain.units import Price, Shares, Usd
+from shared.domain.units import MICRO, Price, Shares, Usd
 
 OrderType = Literal["GTC", "GTD", "FOK", "FAK"]
 TradeStatus = Literal["MATCHED", "MINED", "CONFIRMED", "RETRYING", "FAILED"]
@@ -96,14 +96,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trade(msgspec.Struct, kw_only=True):
-    """One taker against the makers of one price; settled as one."""
+    """One taker order against the makers it reached, best price first; settled as one."""
 
     id: str
     condition: ConditionId
     token: TokenId
     outcome: Outcome
     side: Side
-    price: Price
+    price: Price  # of the taker's token; of a sweep the average, in micro-dollars
     size: Shares
     notional: Usd  # the taker's dollars without the fee
     fee: Usd
@@ -117,6 +117,12 @@ class Trade(msgspec.Struct, kw_only=True):
     rows: tuple[Row, ...] = ()  # what the public will see; nothing where settlement fails
     status: TradeStatus = "MATCHED"
     updated_ns: int = 0
+
+    @property
+    def last_price(self) -> Price:
+        """Return the price of the last level reached, in the taker's token."""
+        leg = self.legs[-1]
+        return leg.price if leg.token == self.token else Price(MICRO - leg.price)
 
 
 class Sealed(msgspec.Struct, frozen=True):
@@ -258,6 +264,7 @@ class Venue(msgspec.Struct, kw_only=True):
     hearts: dict[str, Heart] = msgspec.field(default_factory=dict)  # by API key
     unseen: dict[tuple[Wallet, TokenId | None], int] = msgspec.field(default_factory=dict)
     allowances: dict[tuple[Wallet, str], int] = msgspec.field(default_factory=dict)  # by spender
+    accounts: set[Wallet] = msgspec.field(default_factory=set)  # funded, or traded by order
     owner_of: dict[Wallet, Wallet] = msgspec.field(default_factory=dict)
     type_of: dict[Wallet, int] = msgspec.field(default_factory=dict)  # as its first order signed
     names: dict[Wallet, str] = msgspec.field(default_factory=dict)  # shown in public rows

@@ -1,7 +1,6 @@
 """Orders: admission in the venue's words, execution against the book, cancellation."""
 
 from contextlib import suppress
-from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -75,6 +74,7 @@ def post_order(venue: Venue, order: Order, offered: Usd, now_ns: int) -> Placed:
         raise Refused("invalid post-only order: order crosses book")
     check_funds(venue, listing, order, slices)
     venue.orders[order.id] = order
+    venue.accounts.add(order.wallet)
     venue.by_owner.setdefault(order.owner, []).append(order.id)
     delay_ns = _delay_ns(venue, listing)
     if slices and delay_ns:
@@ -180,14 +180,7 @@ def fill_resting(venue: Venue, listing: Listing, order: Order, size: Shares, sta
         pays_fee=False,
     )
     piece = Slice(Price(level_of(order)), size, order)
-    trade = record_trade(
-        venue,
-        listing,
-        taker,
-        (_leg(taker, piece, stamp.tx),),
-        price=order.price,
-        stamp=stamp,
-    )
+    trade = record_trade(venue, listing, taker, (_leg(taker, piece, stamp.tx),), stamp)
     _fill_maker(venue, listing, order, size, trade.id, stamp.now_ns)
     return trade
 
@@ -198,22 +191,17 @@ def take(
     taker: Taker,
     slices: list[Slice],
     stamp: Stamp,
-) -> list[Trade]:
-    """Execute planned slices: one trade a price, makers filled, depth consumed."""
-    trades = []
+) -> Trade:
+    """Execute planned slices: one trade, makers filled, depth consumed."""
     takes_bids = (taker.side == "SELL") == (taker.outcome == 0)
-    for level, group in groupby(slices, key=lambda piece: piece.price):
-        pieces = list(group)
-        legs = tuple(_leg(taker, piece, stamp.tx) for piece in pieces)
-        price = level if taker.outcome == 0 else Price(MICRO - level)
-        trade = record_trade(venue, listing, taker, legs, price=price, stamp=stamp)
-        trades.append(trade)
-        for piece in pieces:
-            if isinstance(piece.order, Order):
-                _fill_maker(venue, listing, piece.order, piece.size, trade.id, stamp.now_ns)
-            else:
-                listing.book.consume_depth(level, piece.size, is_bid=takes_bids)
-    return trades
+    legs = tuple(_leg(taker, piece, stamp.tx) for piece in slices)
+    trade = record_trade(venue, listing, taker, legs, stamp)
+    for piece in slices:
+        if isinstance(piece.order, Order):
+            _fill_maker(venue, listing, piece.order, piece.size, trade.id, stamp.now_ns)
+        else:
+            listing.book.consume_depth(piece.price, piece.size, is_bid=takes_bids)
+    return trade
 
 
 def _delay_ns(venue: Venue, listing: Listing) -> int:
@@ -242,7 +230,7 @@ def _execute(
     if order.kind == "FAK" and not filled:
         _close(venue, order, f"CANCELED_{FAK_KILLED}", now_ns)
         raise Refused(FAK_KILLED)
-    trades: list[Trade] = []
+    trades: tuple[Trade, ...] = ()
     if slices:
         taker = Taker(
             order=order.id,
@@ -252,12 +240,12 @@ def _execute(
             outcome=order.outcome,
             side=order.side,
         )
-        trades = take(venue, listing, taker, slices, Stamp(now_ns, new_tx(venue)))
+        trades = (take(venue, listing, taker, slices, Stamp(now_ns, new_tx(venue))),)
         order.matched = Shares(order.matched + filled)
         order.trades.extend(trade.id for trade in trades)
     _settle_remainder(venue, listing, order, now_ns, waited=waited)
     status = "matched" if trades else "live"
-    return Placed(order=order.id, status=status, trades=tuple(trades))
+    return Placed(order=order.id, status=status, trades=trades)
 
 
 def _settle_remainder(

@@ -10,13 +10,15 @@ from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import running
 from shared.domain.units import MICRO, Usd
 
+YEARS_S = 10 * 365 * 86_400  # the client that signs has a clock of its own
+
 
 @pytest_asyncio.fixture
 async def bench() -> AsyncIterator[Bench]:
     clock = Clock()
     account = Funded(wallet=OWNER, usd=Usd(1_000 * MICRO))
     async with (
-        running(VenueConfig(accounts=(account,)), now_ns=clock) as venue,
+        running(VenueConfig(accounts=(account,), order_ahead_max_s=YEARS_S), now_ns=clock) as venue,
         aiohttp.ClientSession() as session,
     ):
         built = Bench(venue.url, clock, session)

@@ -69,9 +69,9 @@ def test_the_stream_hears_after_its_delay_taker_and_makers() -> None:
     execute_fill(built, BUY, T0)
     assert shown(built, T0 + 1_999 * NS_PER_MS) == []
     rows = shown(built, T0 + 2_000 * NS_PER_MS)
-    assert rows == [LEADER, ANONYMOUS, LEADER, ANONYMOUS], "one trade a price level"
+    assert rows == [LEADER, ANONYMOUS, ANONYMOUS], "one row an order"
     assert len({row.tx for row in built.rows}) == 1, "one transaction"
-    assert [row.taker for row in built.rows] == [True, False, True, False]
+    assert [row.taker for row in built.rows] == [True, False, False]
 
 
 def test_the_data_api_has_its_own_delay_and_whole_second_block_times() -> None:

@@ -12,7 +12,6 @@ from py_clob_client_v2.signing import sign_clob_auth_message
 from py_clob_client_v2.signing.hmac import build_hmac_signature
 from venue_build import MARKET, TOKENS
 
-from services.paper_venue.posting import implied_price
 from services.paper_venue.signing import (
     EXCHANGE_V2,
     EXCHANGE_V2_NEG_RISK,
@@ -26,7 +25,6 @@ from services.paper_venue.signing import (
 )
 from shared.domain.ids import Wallet
 from shared.domain.market import Market
-from shared.domain.units import Shares, Usd
 
 KEY = "0x" + "42" * 32  # a key for tests; nothing is behind it
 SIGNER = Signer(KEY, 137)
@@ -155,17 +153,3 @@ def test_credentials_are_a_function_of_seed_address_and_nonce() -> None:
     others = [credentials_for(2, OWNER, 0), credentials_for(1, OWNER, 1)]
     assert first.key not in [other.key for other in others]
     assert first.secret not in [other.secret for other in others]
-
-
-@pytest.mark.parametrize(
-    ("dollars", "shares", "buys", "price"),
-    [
-        (5_000_000, 10_000_000, True, 500_000),
-        (10_000_000, 18_867_900, True, 530_000),  # $10 at 0.53: rounded amounts imply a hair more
-        (5_550_000, 10_000_000, True, 555_000),
-        (5_300_000, 10_000_000, False, 530_000),
-        (5_300_001, 10_000_000, False, 530_100),  # a seller never gets less than he signed for
-    ],
-)
-def test_prices_implied_by_amounts(dollars: int, shares: int, price: int, *, buys: bool) -> None:
-    assert implied_price(Usd(dollars), Shares(shares), buys=buys) == price
