@@ -123,7 +123,7 @@ async def get_trades(request: web.Request) -> web.Response:
     after, before = _second(request, "after", 0), _second(request, "before", 1 << 62)
     wallets = shell.wallets_of(caller.address)
     ids = {trade for wallet in wallets for trade in shell.venue.trades_of.get(wallet, ())}
-    trades = sorted((shell.venue.trades[trade] for trade in ids), key=lambda trade: -trade.match_ns)
+    trades = sorted((shell.venue.trades[trade] for trade in ids), key=lambda trade: -trade.number)
     found = [
         trade_body(shell.venue, trade, maker=trade.taker not in wallets)
         for trade in trades

@@ -48,6 +48,7 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     leaders: str = "none"  # none, synthetic, synthetic:all, or synthetic:KIND,KIND (habits.py)
     crowd_size: int = 0  # leaders, of the kinds asked for; 0: one of each
     accounts: tuple[Funded, ...] = ()
+    eoa_makers: bool = True  # False: an EOA may be a maker only where it is one of `accounts`
     bind_owner_on_first_order: bool = True  # an ownerless wallet belongs to its first valid signer
 
     tick: Price = Price(10_000)  # of markets that name none

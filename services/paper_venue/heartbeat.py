@@ -24,6 +24,8 @@ def beat(venue: Venue, key: str, named: str, now_ns: int) -> str:
     """Take a heartbeat and return the id of the next; the first one arms the switch for good."""
     heart = venue.hearts.get(key)
     if heart is None:
+        if named:
+            raise StaleBeatError("")
         heart = venue.hearts[key] = Heart(key=key, expected=named, beat_ns=now_ns)
         add_timer(venue, now_ns + CHECK_NS, "heartbeat", heart)
     if named != heart.expected:

@@ -94,7 +94,7 @@ def _check_wallets(shell: Shell, caller: Caller, signed: SignedOrder) -> Wallet:
     expected = maker if signed.signatureType == DEPOSIT_WALLET else caller.address
     if signer != expected:
         raise Refused("the order signer address has to be the address of the API KEY")
-    if signed.signatureType == 0 and maker != signer:
+    if signed.signatureType == 0 and (maker != signer or not _may_be_eoa(shell, maker)):
         raise Refused("maker address not allowed, please use the deposit wallet flow")
     if signed.signatureType != 0:
         owner = shell.venue.owner_of.get(maker)
@@ -105,6 +105,12 @@ def _check_wallets(shell: Shell, caller: Caller, signed: SignedOrder) -> Wallet:
         if known is not None and known != signed.signatureType:
             raise Refused("invalid signature")  # the wallet's code cannot check another type's
     return maker
+
+
+def _may_be_eoa(shell: Shell, maker: Wallet) -> bool:
+    """Tell whether a wallet without a contract may make orders: new ones may not (0.3)."""
+    config = shell.venue.config
+    return config.eoa_makers or maker in {account.wallet for account in config.accounts}
 
 
 def _check_standing(shell: Shell, caller: Caller, signed: SignedOrder) -> None:

@@ -18,7 +18,7 @@ from services.paper_venue.wire import (
     number,
     token_outcome,
 )
-from shared.domain.ids import TokenId
+from shared.domain.ids import ConditionId, TokenId
 from shared.domain.units import NS_PER_S
 
 routes = web.RouteTableDef()
@@ -167,11 +167,11 @@ def _rewarded(request: web.Request) -> list[Listing]:
 
 
 def _listing(request: web.Request) -> Listing:
-    listings = shell_of(request).venue.listings
-    for condition, listing in listings.items():
-        if condition == request.match_info["condition"].lower():
-            return listing
-    raise Refused("market not found", 404)
+    condition = ConditionId(request.match_info["condition"].lower())
+    listing = shell_of(request).venue.listings.get(condition)
+    if listing is None:
+        raise Refused("market not found", 404)
+    return listing
 
 
 def page_of(request: web.Request, items: list[Json]) -> Json:

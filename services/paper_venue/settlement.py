@@ -103,6 +103,7 @@ def record_trade(
         legs=legs,
         tx=stamp.tx,
         match_ns=stamp.now_ns,
+        number=number,
         moves=moves,
         updated_ns=stamp.now_ns,
     )

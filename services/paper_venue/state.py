@@ -113,6 +113,7 @@ class Trade(msgspec.Struct, kw_only=True):
     legs: tuple[Leg, ...]
     tx: TxHash
     match_ns: int
+    number: int  # in the order of matching, also within a moment
     moves: tuple[Move, ...]
     rows: tuple[Row, ...] = ()  # what the public will see; nothing where settlement fails
     status: TradeStatus = "MATCHED"
@@ -253,6 +254,7 @@ class Venue(msgspec.Struct, kw_only=True):
     listings: dict[ConditionId, Listing] = msgspec.field(default_factory=dict)
     by_token: dict[TokenId, ConditionId] = msgspec.field(default_factory=dict)
     orders: dict[OrderHash, Order] = msgspec.field(default_factory=dict)
+    open_of: dict[Wallet, dict[OrderHash, Order]] = msgspec.field(default_factory=dict)
     by_owner: dict[str, list[OrderHash]] = msgspec.field(default_factory=dict)
     trades: dict[str, Trade] = msgspec.field(default_factory=dict)
     trades_of: dict[Wallet, list[str]] = msgspec.field(default_factory=dict)

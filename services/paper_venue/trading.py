@@ -75,6 +75,7 @@ def post_order(venue: Venue, order: Order, offered: Usd, now_ns: int) -> Placed:
     check_funds(venue, listing, order, slices)
     venue.orders[order.id] = order
     venue.accounts.add(order.wallet)
+    venue.open_of.setdefault(order.wallet, {})[order.id] = order
     venue.by_owner.setdefault(order.owner, []).append(order.id)
     delay_ns = _delay_ns(venue, listing)
     if slices and delay_ns:
@@ -112,7 +113,7 @@ def cancel_orders(
     """Cancel what can be: returns the ids cancelled, and for the others why not."""
     canceled: list[str] = []
     refused: dict[str, str] = {}
-    for order_id in ids:
+    for order_id in dict.fromkeys(ids):
         order = venue.orders.get(OrderHash(order_id))
         if order is None or order.owner not in owners:
             refused[order_id] = "Order not found or already canceled"
@@ -137,8 +138,8 @@ def close_resting(venue: Venue, order: Order, status: str, now_ns: int) -> None:
 
 def cancel_uncovered(venue: Venue, wallet: Wallet, now_ns: int) -> None:
     """Cancel a wallet's newest orders until its balances cover what the rest reserve."""
-    for order in reversed(list(venue.orders.values())):
-        if order.wallet != wallet or order.status != "LIVE":
+    for order in reversed(list(venue.open_of.get(wallet, {}).values())):
+        if order.status != "LIVE":
             continue
         if order.side == "BUY":
             short = venue.ledger.free_cash(wallet) < 0
@@ -253,7 +254,7 @@ def _settle_remainder(
 ) -> None:
     """End or rest what did not trade; an order that waited was told as placed before."""
     if not order.left:
-        order.status = "MATCHED"
+        _end(venue, order, "MATCHED")
         _tell(venue, order, "UPDATE", now_ns)
     elif order.kind in ("FAK", "FOK"):
         _tell(venue, order, "UPDATE", now_ns)
@@ -283,7 +284,7 @@ def _fill_maker(
     if order.left:
         _reserve(venue, order, 1)
     else:
-        order.status = "MATCHED"
+        _end(venue, order, "MATCHED")
         listing.book.remove(order, level_of(order))
     _tell(venue, order, "UPDATE", now_ns)
 
@@ -323,8 +324,13 @@ def _reserve(venue: Venue, order: Order, sign: int) -> None:
 
 
 def _close(venue: Venue, order: Order, status: str, now_ns: int) -> None:
-    order.status = status
+    _end(venue, order, status)
     _tell(venue, order, "CANCELLATION", now_ns)
+
+
+def _end(venue: Venue, order: Order, status: str) -> None:
+    order.status = status
+    venue.open_of[order.wallet].pop(order.id, None)
 
 
 def _tell(venue: Venue, order: Order, change: OrderChange, now_ns: int) -> None:
