@@ -109,6 +109,20 @@ async def test_a_silent_stall_is_found_the_socket_replaced_and_the_gap_filled() 
         assert len([s for s in told if s.state == "silent"]) == 1  # once, however often replaced
 
 
+async def test_takers_rows_stand_in_while_all_trades_are_off() -> None:
+    """`trades` was once off for days while `orders_matched` went on."""
+    async with a_watched_leader() as (venue, system, market):
+        await post(venue, "rules", [{"kind": "silent", "socket": "stream", "type": "trades"}])
+        await eventually(lambda: any_silent(system), deadline_s=10)
+
+        async def streamed() -> bool:
+            await leader_buys(venue, market, 10)
+            return any(fill.source == "stream" for fill in await system.of(LeaderFilled))
+
+        await eventually(streamed, deadline_s=20, every_s=0.5)
+        assert system.hub.state == "silent", "takers alone prove nothing"
+
+
 async def test_a_leaders_trades_that_only_rest_shows_are_a_stall() -> None:
     """The stream loses rows, and is not silent for long enough to be found by that."""
     async with a_watched_leader(PATIENT, busy=False) as (venue, system, market):
