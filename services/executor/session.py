@@ -14,8 +14,11 @@ from shared.domain.observations import OwnFill
 from shared.domain.units import NS_PER_S
 from shared.polymarket.auth import Account
 from shared.polymarket.errors import VenueError
+from shared.polymarket.limits import account_limits
 from shared.polymarket.orders import OrderTerms, Signer
+from shared.polymarket.pacing import Pacer
 from shared.polymarket.rest import Venue, derive_credentials
+from shared.polymarket.signer_limit import SignerGate
 from shared.polymarket.transport import Patience, connect_http
 from shared.polymarket.urls import VenueUrls
 from shared.runtime.books import Books
@@ -25,6 +28,7 @@ from shared.runtime.runner import LaneHandle
 from shared.runtime.telemetry import Tracing
 
 LOOKBACK_NS: Final = 60 * NS_PER_S  # before an order was prepared: the venue's clock may differ
+LIMITS_SHARE_BPS: Final = 6_000  # of what the venue allows an address; others read with it too
 _START_RETRY_S: Final = 1.0
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +78,13 @@ class Session:
         self.ready = asyncio.Event()
         limit_s = world.settings.post_deadline_s
         patience = Patience(deadline_s=limit_s, attempt_s=limit_s)
-        self._http = connect_http(rng=self.rng, patience=patience)
+        limits = account_limits(LIMITS_SHARE_BPS)
+        self.gate = SignerGate(
+            Pacer(limits.endpoints, limits.groups, monotonic_ns=self.clock.monotonic_ns),
+            monotonic_ns=self.clock.monotonic_ns,
+            now_ns=self.clock.now_ns,
+        )
+        self._http = connect_http(rng=self.rng, patience=patience, gate=self.gate)
 
     async def log_in(self) -> None:
         """Derive the API credentials; until the venue answers, orders wait or expire."""

@@ -42,13 +42,14 @@ class Venue(PublicVenue):
         self._account = account
         self._me = Me(wallet=account.wallet, owner=account.credentials.api_key)
 
-    async def post_order(self, signed: SignedOrder) -> PostAnswer:
+    async def post_order(self, signed: SignedOrder, *, turn_s: float | None = None) -> PostAnswer:
         """Post an order once; the return says that the venue took it.
 
-        After a ``definitive`` VenueError the order does not stand. After any other its outcome
-        is unknown: look it up by its hash, and never sign a second one for the same intent.
+        Where its turn under the venue's limits does not come within ``turn_s`` it is not sent:
+        HeldBack. After a ``definitive`` VenueError the order does not stand. After any other its
+        outcome is unknown: look it up by its hash, and never sign a second one for the same intent.
         """
-        body = await self._own("POST", "/order", body=signed.body)
+        body = await self._own("POST", "/order", body=signed.body, turn_s=turn_s)
         return parse_own.post_answer(body, signed.hash)
 
     async def order(self, order: OrderHash) -> OrderReport | None:
@@ -141,19 +142,25 @@ class Venue(PublicVenue):
         endpoint: str = "",
         params: Mapping[str, str] | None = None,
         body: bytes = b"",
+        turn_s: float | None = None,
     ) -> bytes:
         """Send a signed call. The signature covers the path without its query, and the body."""
-        timestamp_s = self._now_ns() // NS_PER_S
-        signed = l2_headers(self._account, method, path, body=body, timestamp_s=timestamp_s)
+
+        def signed() -> dict[str, str]:
+            timestamp_s = self._now_ns() // NS_PER_S
+            return l2_headers(self._account, method, path, body=body, timestamp_s=timestamp_s)
+
         return await self._http.send(
             Call(
                 endpoint=endpoint or (path if method == "GET" else f"{method} {path}"),
                 url=self.urls.clob + path,
                 method=method,
                 params=params or {},
-                headers={**signed, **_JSON} if body else signed,
+                headers=_JSON if body else {},
+                signed=signed,
                 body=body,
                 is_read=method == "GET",
+                turn_s=turn_s,
             )
         )
 
