@@ -5,7 +5,8 @@ from typing import Final
 
 import msgspec
 
-from shared.domain.ids import OrderHash
+from shared.domain.ids import OrderHash, TokenId
+from shared.domain.market import Protocol
 from shared.domain.observations import OrderReport, OwnFill, PostAnswer
 from shared.domain.units import NS_PER_S, Usd
 from shared.polymarket import parse_own, wire
@@ -104,12 +105,36 @@ class Venue(PublicVenue):
 
     async def balance(self) -> Usd:
         """Return our collateral as the CLOB sees it; it caches (protocol.md 1.7)."""
-        params = {
-            "asset_type": "COLLATERAL",
-            "signature_type": str(self._account.signature_type),
-        }
-        body = await self._own("GET", "/balance-allowance", params=params)
-        return parse_own.balance(wire.decode(body, wire.Balance, where="/balance-allowance"))
+        return parse_own.balance(await self._balance())
+
+    async def allowances(self) -> dict[str, int]:
+        """Return what each contract may spend of our collateral, by its address in lower case.
+
+        In micro-dollars, up to 2**256 - 1.
+        """
+        where = "/balance-allowance"
+        told = (await self._balance()).allowances
+        if told is None:
+            raise WireError("no allowances", where=where)
+        try:
+            return {spender.lower(): int(text) for spender, text in told.items()}
+        except ValueError:
+            raise WireError("not a whole number", where=where, seen=told) from None
+
+    async def update_balance(self, token: TokenId | None = None, protocol: Protocol = "v1") -> None:
+        """Have the CLOB look at our collateral, or at a token of ours, on the chain again."""
+        await self._own("GET", "/balance-allowance/update", params=self._asset(token, protocol))
+
+    async def _balance(self) -> wire.Balance:
+        body = await self._own("GET", "/balance-allowance", params=self._asset(None, "v1"))
+        return wire.decode(body, wire.Balance, where="/balance-allowance")
+
+    def _asset(self, token: TokenId | None, protocol: Protocol) -> dict[str, str]:
+        kind = {"signature_type": str(self._account.signature_type)}
+        if token is None:
+            return {"asset_type": "COLLATERAL", **kind}
+        asset = "CONDITIONAL-V2" if protocol == "v2" else "CONDITIONAL"
+        return {"asset_type": asset, "token_id": token, **kind}
 
     async def closed_only(self) -> bool:
         """Tell whether only position-reducing orders pass."""

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from services.ctl.check import Line, clock_line, code_of, key, leaders, table
+from services.ctl.check import code_of, key, leaders, table
 from services.ctl.errors import AWAY, FINDING, OK
-from shared.domain.units import NS_PER_MS, NS_PER_S
+from services.ctl.lines import Line
 from shared.runtime.config import AccountConfig, Config, LeaderConfig, VenueConfig
 from shared.runtime.secrets import PRIVATE_KEY
-from tests.unit.ctl.ctl_facts import LEADER, START_NS
+from tests.unit.ctl.ctl_facts import LEADER
 from tests.unit.ctl.test_ctl_show import page_of
 
 WALLET = "0x" + "22" * 20
@@ -22,17 +22,6 @@ def config(key_file: str | None = None, mode: str = "paper") -> Config:
         account=AccountConfig(wallet=WALLET, key_file=key_file),  # type: ignore[arg-type]
         venue=VenueConfig(local_url=local),
     )
-
-
-@pytest.mark.parametrize(
-    ("ahead_ms", "outcome"),
-    [(0, "ok"), (999, "ok"), (2_500, "ok"), (3_500, "warn"), (-3_500, "warn"),
-     (12_000, "fail"), (-11_500, "fail")],
-)  # fmt: skip
-def test_a_clock_is_judged_by_what_whole_seconds_can_tell(ahead_ms: int, outcome: str) -> None:
-    """The venue's time is cut to seconds, so up to a second of difference is none."""
-    theirs_ns = (START_NS + ahead_ms * NS_PER_MS) // NS_PER_S * NS_PER_S
-    assert clock_line(START_NS, theirs_ns).outcome == outcome
 
 
 def test_a_key_file_of_ones_own_is_right(tmp_path: Path) -> None:
