@@ -72,6 +72,13 @@ bench: $(STAMP) ## measure latency, throughput, rebuild and memory
 chaos-feeds: $(STAMP) ## break every feed at random, kill ingesters, compare: [MINUTES=3] [SEED=1]
 	@$(BIN)/python -m services.lab.chaos_feeds --minutes $(MINUTES) --seed $(SEED)
 
+KILLS ?= 200
+
+.PHONY: chaos
+chaos: $(STAMP) ## kill every process in turn and at random, 25 minutes: [KILLS=200] [SEED=1] [MINUTES=5]
+	@$(BIN)/python -m services.lab.chaos --kills $(KILLS) --seed $(SEED) \
+	  $(if $(filter command line environment,$(origin MINUTES)),--minutes $(MINUTES))
+
 .PHONY: mutants
 mutants: $(STAMP) ## mutate the deciding modules and count who survives (pip install mutmut first)
 	@$(BIN)/python -m mutmut run --max-children $(WORKERS)

@@ -7,13 +7,16 @@ from typing import Any
 
 import typer
 
+from services.ctl.archive import archive, restore
 from services.ctl.check import check
 from services.ctl.commands import follow, halt, reduce_only, resume, unfollow
 from services.ctl.config import config
 from services.ctl.demo import demo
 from services.ctl.errors import EXPECTED, INTERRUPTED, OK, USAGE, code_of, text_of
 from services.ctl.provision import provision
+from services.ctl.rebuild import rebuild
 from services.ctl.reload import reload
+from services.ctl.replay import replay
 from services.ctl.risk import risk
 from services.ctl.status import status
 from services.ctl.up import down, up
@@ -24,8 +27,9 @@ from services.ctl.why import why
 
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "See it work": (demo, up, down, venue),
-    "Look": (status, risk, why, config, what_if, verify, check),
+    "Look": (status, risk, why, replay, config, what_if, verify, check),
     "Act": (halt, reduce_only, resume, unfollow, follow, reload, provision),
+    "Keep": (archive, restore, rebuild),
 }
 
 

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from services.ctl.servers import ServersError
 from services.ctl.supervise import ProcessesError
+from services.lab.archive import ArchiveError
 from shared.runtime.ports import FencedError, GapError, StoreAwayError
 from shared.runtime.secrets import SecretError
 from shared.runtime.sections import ConfigError
@@ -49,6 +50,7 @@ _CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (ServersError, FINDING),
     (ProcessesError, FINDING),
     (GapError, FINDING),
+    (ArchiveError, FINDING),
     (FencedError, FINDING),
 )
 EXPECTED: Final[tuple[type[Exception], ...]] = (CtlError, *(kind for kind, _ in _CODES))

@@ -1,7 +1,7 @@
 """`driftless verify`: rebuild every service's state from the ledger and compare the bytes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +13,21 @@ from services.ctl.errors import FINDING, UsageError
 from services.ctl.figures import duration, json_text
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.session import find_place, session
+from services.lab.archive import Archive
 from services.lab.replay import LEDGER, REGISTRY, LaneReport
 from services.lab.replay import verify as verified
+from shared.runtime.memory import MemoryStore
 
 
 def verify(
     service: Annotated[
         str | None, typer.Option("--service", help="Only this service's lanes.", show_default=False)
+    ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            "--archive", metavar="DIR", help="An archive instead of what runs.", show_default=False
+        ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -28,9 +36,10 @@ def verify(
 
     On the way it is compared with each digest that the lane put on record, about one a minute while
     it speaks, so that of a state that went wrong it is known when. Reads only, and may run beside
-    the services. Also found: missing messages, messages that
-    cannot be read or do not fit, a snapshot ahead of the ledger, an older writer's message after a
-    newer one's.
+    the services. An archive has no snapshots: there the digests alone are compared.
+
+    Also found: missing messages, messages that cannot be read or do not fit, a snapshot ahead of
+    the ledger, an older writer's message after a newer one's.
 
     Example: driftless verify --service risk
 
@@ -38,14 +47,19 @@ def verify(
     """
     if service is not None and service not in REGISTRY:
         raise UsageError(f"no service {service}: one of {', '.join(REGISTRY)}")
-    if not asyncio.run(_verify(service, config, as_json)):
+    services = REGISTRY if service is None else (service,)
+    if not asyncio.run(_verify(services, archive, config, as_json)):
         raise typer.Exit(FINDING)
 
 
-async def _verify(service: str | None, config: Path | None, as_json: bool) -> bool:
-    services = REGISTRY if service is None else (service,)
-    async with session(find_place(config)) as at:
-        reports = await verified(at.ledger, at.store, services=services)
+async def _verify(
+    services: Iterable[str], archive: Path | None, config: Path | None, as_json: bool
+) -> bool:
+    if archive is not None:
+        reports = await verified(Archive(archive), MemoryStore(), services=services)
+    else:
+        async with session(find_place(config)) as at:
+            reports = await verified(at.ledger, at.store, services=services)
     faithful = all(report.identical for report in reports)
     if as_json:
         print(json_text(reports_json(reports)))
@@ -76,6 +90,8 @@ def verdict(reports: Sequence[LaneReport]) -> str:
     aside = f"; {unsaved} without a snapshot" if unsaved else ""
     digests = sum(report.digests for report in lanes)
     proven = f"{folded}, {digests:,} digests agree" if digests else folded
+    if unsaved == len(lanes):
+        return f"{unsaved} lanes folded, without a snapshot to compare: {proven}"
     return f"{len(lanes) - unsaved} lanes rebuilt and identical, byte for byte: {proven}{aside}"
 
 

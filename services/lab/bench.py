@@ -31,11 +31,12 @@ from services.lab.bench_load import (
     throughput,
 )
 from services.lab.bench_rebuild import FACTS, Rebuild, rebuild
+from services.lab.bench_restart import Restarts, restarts, restarts_table
 from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.runtime.clock import SystemClock
 
 BASE: Final = Path(".driftless/bench")
-MEASURES: Final = ("latency", "throughput", "rebuild", "memory", "feeds")
+MEASURES: Final = ("latency", "throughput", "rebuild", "memory", "feeds", "restart")
 MEMORY_GOAL_MIB: Final = 400
 THROUGHPUT_GOAL: Final = 2_000
 REBUILD_GOAL: Final = 50_000
@@ -78,6 +79,7 @@ class Results(msgspec.Struct, kw_only=True):
     throughput: list[Throughput] = []
     rebuild: list[Rebuild] = []
     feeds: list[Feeds] = []
+    restart: list[Restarts] = []
     load_after: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
@@ -125,6 +127,10 @@ async def measure(config: Config, work: Path, console: Console) -> Results:
         alone = await feeds(_room(work, "feeds"), seconds=config.seconds)
         found.feeds.append(alone)
         console.print(feeds_table(alone))
+    if config.only in ("", "restart"):
+        killed = await restarts(_room(work, "restart"))
+        found.restart.append(killed)
+        console.print(restarts_table(killed))
     found.load_after = os.getloadavg()
     return found
 

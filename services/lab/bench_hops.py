@@ -1,7 +1,7 @@
 """Where the time goes between a leader's fill and our order: pure arithmetic on recorded facts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -30,6 +30,9 @@ MARKS: Final[tuple[tuple[str, str], ...]] = (
     ("prepared_stored", "executor sends order_prepared"),
     ("received", "durable; signed, POST reaches the venue"),
 )
+
+
+N = TypeVar("N", int, float)
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -82,7 +85,7 @@ class Unsent(msgspec.Struct, frozen=True, kw_only=True):
     marks: dict[str, int]
 
 
-def quantile(values: Sequence[int], q: float) -> int:
+def quantile(values: Sequence[N], q: float) -> N:
     """Return the smallest value with at least the share ``q`` of all at or below it."""
     assert values
     assert 0 <= q <= 1

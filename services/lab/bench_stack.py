@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
 import msgspec
+import redis.asyncio as redis
 from eth_account import Account
 from nats.aio.client import Client
 
@@ -24,7 +24,9 @@ from services.ctl.supervise import SERVICES, Processes, Program, service_program
 from shared.domain.ids import Wallet
 from shared.domain.messages import LeaderBaselineRead
 from shared.runtime.bus import NatsLedger, connect, provision
+from shared.runtime.clock import stamp_ns
 from shared.runtime.ports import Entry
+from shared.runtime.store import RedisStore
 from shared.runtime.streams import STREAM
 
 READY_S: Final = 60.0
@@ -42,6 +44,10 @@ local_url = "{venue}"
 [telemetry]
 log_level = "WARNING"
 {settings}
+{risk}
+{leaders}
+"""
+_RISK: Final = """
 [risk]
 trade_usd_max = 1000
 leader_usd_max = 10000000
@@ -51,7 +57,6 @@ total_usd_max = 10000000
 daily_loss_usd_max = 10000000
 drift_usd_max = 10000000
 rejects_max = 1000
-{leaders}
 """
 
 
@@ -62,8 +67,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     leaders: int
     markets: int
     settings: str = ""  # TOML tables other than the bench's own
+    risk: str = _RISK  # the table of limits: by default none that a load could reach
     services: tuple[str, ...] = SERVICES
     copies: int = 1  # of each service
+    singles: tuple[str, ...] = ()  # of these there is one, whatever ``copies`` says
     venue: Mapping[str, int | str] = msgspec.field(default_factory=dict)  # of its VenueConfig
 
 
@@ -114,11 +121,11 @@ class System:
     """One running system: ``async with System(directory, plan) as system``."""
 
     def __init__(self, directory: Path, plan: Plan) -> None:
-        self._directory, self._plan = directory, plan
+        self.directory, self._plan = directory, plan
         self._exit = contextlib.AsyncExitStack()
         # A key for one run: the bench's account exists in the local venue only.
         self._key = "0x" + secrets.token_hex(32)
-        self._wallet = Wallet(Account.from_key(self._key).address.lower())
+        self.wallet = Wallet(Account.from_key(self._key).address.lower())
         self.leaders = leader_wallets(plan.leaders)
         self.markets: list[str] = []
 
@@ -134,7 +141,7 @@ class System:
         await self._exit.aclose()
 
     async def _start(self) -> None:
-        directory, plan = self._directory, self._plan
+        directory, plan = self.directory, self._plan
         self.servers = self._exit.enter_context(servers(directory / "servers", fsync=plan.fsync))
         url = await self._venue()
         self.http = await self._exit.enter_async_context(
@@ -143,6 +150,12 @@ class System:
         self.client = await ledger_client(self.servers)
         self._exit.push_async_callback(self.client.close)
         self.ledger = NatsLedger(self.client)
+        ends = self.servers.endpoints
+        self.redis: redis.Redis = redis.Redis.from_url(
+            ends.redis_url, password=ends.password("redis").reveal()
+        )
+        self._exit.push_async_callback(self.redis.aclose)
+        self.store = RedisStore(self.redis)
         for number in range(plan.markets):
             body = {"slug": f"bench-{number}", "bids": _side(49, -1), "asks": _side(51, 1)}
             self.markets.append((await self.admin("market", body))["condition"])
@@ -158,15 +171,20 @@ class System:
             f'[[leaders]]\nwallet = "{wallet}"\ntrade_usd = 10' for wallet in self.leaders
         )
         return _CONFIG.format(
-            wallet=self._wallet, venue=url, settings=self._plan.settings, leaders=leaders
+            wallet=self.wallet,
+            venue=url,
+            settings=self._plan.settings,
+            risk=self._plan.risk,
+            leaders=leaders,
         )
 
     def _programs(self, config: Path) -> list[Program]:
         each = service_programs(config, self.servers.endpoints, services=self._plan.services)
+        self.programs = {program.name: self._with_key(program) for program in each}
         return [
-            msgspec.structs.replace(self._with_key(program), name=f"{program.name}{copy or ''}")
-            for program in each
-            for copy in range(self._plan.copies)
+            msgspec.structs.replace(program, name=f"{name}{copy or ''}")
+            for name, program in self.programs.items()
+            for copy in range(1 if name in self._plan.singles else self._plan.copies)
         ]
 
     def _with_key(self, program: Program) -> Program:
@@ -176,14 +194,14 @@ class System:
         return msgspec.structs.replace(program, environ=environ)
 
     async def _venue(self) -> str:
-        ready, settings = self._directory / "venue.json", self._directory / "venue-settings.json"
+        ready, settings = self.directory / "venue.json", self.directory / "venue-settings.json"
         settings.write_bytes(msgspec.json.encode({"rate_limits": "off", **self._plan.venue}))
         command = [
             sys.executable, "-m", "services.paper_venue", "--port", "0", "--tape", "none",
-            "--fund", f"{self._wallet}={USD}", "--ready-file", str(ready),
+            "--fund", f"{self.wallet}={USD}", "--ready-file", str(ready),
             "--config", str(settings),
         ]  # fmt: skip
-        log = self._exit.enter_context((self._directory / "venue.log").open("wb"))
+        log = self._exit.enter_context((self.directory / "venue.log").open("wb"))
         self._venue_process = process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command
             command, stdout=log, stderr=log
         )
@@ -237,14 +255,7 @@ class System:
         reply = await self.client.request(
             f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode({"seq": seq}), timeout=5
         )
-        return epoch_ns((reply.headers or {})["Nats-Time-Stamp"])
-
-
-def epoch_ns(text: str) -> int:
-    """Read the broker's time stamp, which has up to nine decimals of a second."""
-    whole, _, part = text.removesuffix("Z").partition(".")
-    seconds = msgspec.json.decode(f'"{whole}Z"'.encode(), type=datetime).timestamp()
-    return int(seconds) * 1_000_000_000 + int(part.ljust(9, "0") or 0)
+        return stamp_ns((reply.headers or {})["Nats-Time-Stamp"])
 
 
 def _side(best: int, step: int) -> list[list[str]]:

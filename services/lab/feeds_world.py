@@ -1,8 +1,9 @@
 """Seeded leaders and books around a running venue, and what is true of them at the end."""
 
 import asyncio
+import contextlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Shares, Usd, parse_m
 from shared.domain.views import POSITIONS, PositionsView, PositionView, encode
 
 _SIZES: Final = (5, 5, 10, 10, 10, 25, 40)  # few: equal fills are the hard case
+_FILLS_MAX: Final = 4  # in one transaction
 _PAGE: Final = 1_000
 
 
@@ -35,20 +37,42 @@ class Market(NamedTuple):
     tokens: tuple[str, str]
 
 
+class Swings(NamedTuple):
+    """How far prices go, in cents: least and most."""
+
+    mids: tuple[int, int] = (35, 65)  # of books
+    prices: tuple[int, int] = (30, 70)  # of leaders' fills
+
+
 class Crowd:
-    """Leaders who fill, split and merge at random moments, among books that change."""
+    """Leaders who fill, split and merge at random moments, among books that change.
+
+    They sell and merge what they hold: nobody at the venue can hold less than nothing.
+    """
 
     def __init__(
-        self, admin: "Admin", leaders: Iterable[Wallet], markets: list[Market], seed: int
+        self,
+        admin: "Admin",
+        leaders: Iterable[Wallet],
+        markets: list[Market],
+        seed: int,
+        swings: Swings | None = None,
     ) -> None:
         self._admin, self._leaders, self._markets = admin, list(leaders), markets
-        self._rng = random.Random(seed)
+        self._rng, self._swings = random.Random(seed), swings or Swings()
         self.fills = self.identical = self.books = 0
+        self._held: defaultdict[tuple[Wallet, str], list[int]] = defaultdict(lambda: [0, 0])
+        self.rows: Counter[Row] = Counter()  # what the venue will show of all this
 
-    async def run(self, every_s: float) -> None:
-        """Act until cancelled, at exponential gaps of this mean."""
+    async def run(self, every_s: float, over: asyncio.Event | None = None) -> None:
+        """Act until it is over or cancelled, at exponential gaps of this mean."""
+        over = over or asyncio.Event()
         while True:
-            await asyncio.sleep(self._rng.expovariate(1 / every_s))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rng.expovariate(1 / every_s)):
+                    await over.wait()
+            if over.is_set():
+                return
             match self._rng.randrange(10):
                 case 0 | 1 | 2:
                     await self._book()
@@ -60,39 +84,52 @@ class Crowd:
     async def _fills(self) -> None:
         """One transaction: one fill, or up to four, often equal ones."""
         rng = self._rng
+        leader, market = rng.choice(self._leaders), rng.choice(self._markets).condition
+        outcome, held = rng.randrange(2), self._held[leader, market]
+        sells = held[outcome] >= _FILLS_MAX * (max(_SIZES) + 1) and rng.random() < 0.7
         fill = {
-            "wallet": rng.choice(self._leaders),
-            "condition": rng.choice(self._markets).condition,
-            "outcome": rng.randrange(2),
-            "side": rng.choice(("BUY", "SELL")),
+            "wallet": leader,
+            "condition": market,
+            "outcome": outcome,
+            "side": "SELL" if sells else "BUY",
             "size": rng.choice(_SIZES),
-            "price": f"0.{rng.randint(30, 70)}",
+            "price": f"0.{rng.randint(*self._swings.prices)}",
             "exact": True,
             "tx": TxHash(f"0x{rng.getrandbits(256):064x}"),
         }
         fills = [fill]
-        for _ in range(rng.choice((0, 0, 0, 1, 3))):
+        for _ in range(rng.choice((0, 0, 0, 1, _FILLS_MAX - 1))):
             same = rng.random() < 0.5
             self.identical += same
             other = {**fill, "size": rng.choice(_SIZES) + 1}
             if rng.random() < 0.5:  # as many, for another price
                 other = {**fill, "price": f"0.{rng.randint(30, 70)}"}
             fills.append(fill if same else other)
-        done = await self._admin.post("fills", {"fills": fills})
+        done = await self._admin.post("fills", {"fills": fills, "rows": True})
         self.fills += int(done["executed"])
+        assert done["executed"] == len(fills), "somebody stands on the other side of each"
+        traded = sum(int(str(each["size"])) for each in fills)
+        held[outcome] += -traded if sells else traded
+        rows = (_row(told) for filled in done["fills"] for told in filled["rows"])
+        self.rows.update(row for row in rows if row.leader == fill["wallet"])
 
     async def _acts(self) -> None:
+        leader = self._rng.choice(self._leaders)
+        market, size = self._rng.choice(self._markets).condition, self._rng.choice(_SIZES)
+        held = self._held[leader, market]
+        merges = min(held) >= size and self._rng.random() < 0.5
         body = {
-            "wallet": self._rng.choice(self._leaders),
-            "condition": self._rng.choice(self._markets).condition,
-            "type": self._rng.choice(("SPLIT", "MERGE")),
-            "size": self._rng.choice(_SIZES),
+            "wallet": leader,
+            "condition": market,
+            "type": "MERGE" if merges else "SPLIT",
+            "size": size,
         }
-        await self._admin.post("activity", body)
+        self._held[leader, market] = [each + (-size if merges else size) for each in held]
+        self.rows[_row((await self._admin.post("activity", body))["row"])] += 1
 
     async def _book(self) -> None:
         rng = self._rng
-        mid = rng.randint(35, 65)
+        mid = rng.randint(*self._swings.mids)
         body = {
             "condition": rng.choice(self._markets).condition,
             "bids": [[f"0.{mid - 1 - n}", str(rng.randint(100, 900))] for n in range(5)],

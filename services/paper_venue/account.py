@@ -213,6 +213,7 @@ def _place(shell: Shell, caller: Caller, body: PostBody, received_ns: int) -> we
             answered_ns=shell.now_ns(),
             status=status,
             error=error,
+            metadata=body.order.metadata,
         )
     )
     return answer(result, status)

@@ -33,6 +33,7 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
     answered_ns: int
     status: int
     error: str = ""
+    metadata: str = ""  # the client's word for what the order is: 0x and 64 hex digits
 
 
 class Shell:

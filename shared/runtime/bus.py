@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from nats.js.errors import APIError
 from shared.domain.messages import Batch, Fact, batch_id, encode_batch, kind_of
 from shared.domain.units import NS_PER_MS
 from shared.runtime.clock import SystemClock
+from shared.runtime.jetstream import REPLY_DEADLINE_S, api
 from shared.runtime.memory import entry_from
 from shared.runtime.ports import Entry, FencedError, GapError, Lane
 from shared.runtime.streams import LEASES, STREAM, STREAMS
@@ -30,7 +31,6 @@ _PULL: Final = 1_000  # messages asked for at a time: the bound of what can be i
 _PULL_BYTES: Final = 32 << 20  # ... and nats-py drops what waits beyond 128 MiB
 _PULL_EXPIRES_S: Final = 30
 _HEARTBEAT_S: Final = 2
-_REPLY_DEADLINE_S: Final = 2.0
 _APPEND_DEADLINE_S: Final = 10.0  # the lane's lease ends it earlier when it is lost
 _WRONG_LAST_SEQUENCE: Final = 10071
 _NAME_IN_USE: Final = 10058
@@ -39,11 +39,7 @@ _CREATE_TRIES: Final = 50
 _UNAVAILABLE: Final = 503  # the server is up, its streams are not yet
 _MESSAGE_MAX: Final = 900_000  # bytes of facts in one ledger message; more are several, as one
 _DEAD_DATA_MAX: Final = 64_000
-_HOLES_TOLD: Final = 5
 STORED: Final = "Driftless-Stored"  # of a restored message: when it was stored at first, in ns
-_CURE: Final = (
-    "stop everything and restore it: `driftless restore DIR`, or a copy of NATS's files"
-)
 
 
 async def connect(
@@ -82,7 +78,7 @@ async def provision(client: Client) -> None:
             new["first_seq"] = SystemClock().now_ns() // NS_PER_MS
         answer = await _create(client, new)
         if answer.get("error", {}).get("err_code") == _NAME_IN_USE:
-            answer = await _api(client, f"STREAM.UPDATE.{config['name']}", config)
+            answer = await api(client, f"STREAM.UPDATE.{config['name']}", config)
         if "error" in answer:
             raise RuntimeError(f"stream {config['name']}: {answer['error'].get('description')}")
 
@@ -92,7 +88,7 @@ async def _create(client: Client, config: dict[str, Any]) -> dict[str, Any]:
     tries = 0
     while True:
         tries += 1
-        answer = await _api(client, f"STREAM.CREATE.{config['name']}", config)
+        answer = await api(client, f"STREAM.CREATE.{config['name']}", config)
         if answer.get("error", {}).get("code") != _FAILED or tries == _CREATE_TRIES:
             return answer
         await asyncio.sleep(0.1)
@@ -103,53 +99,9 @@ async def wait_until_provisioned(client: Client, *, deadline_s: float) -> None:
     async with asyncio.timeout(deadline_s):
         while True:
             with contextlib.suppress(nats.errors.Error):
-                if "error" not in await _api(client, f"STREAM.INFO.{STREAM}", {}):
+                if "error" not in await api(client, f"STREAM.INFO.{STREAM}", {}):
                     return
             await asyncio.sleep(0.1)
-
-
-async def check_whole(client: Client) -> None:
-    """Raise GapError where the ledger lacks a message: nothing that stands on it can be trusted.
-
-    It refuses deletions and drops nothing by itself, so a missing number is a lost disk block, a
-    stream restored in part, or one made anew: what follows it was decided on what is not there.
-    """
-    answer = await _api(client, f"STREAM.INFO.{STREAM}", {"deleted_details": True})
-    if "error" in answer:
-        return  # not up yet: whatever needs the ledger waits for it
-    state = answer["state"]
-    holes = [(1, state["first_seq"] - 1)] if state["messages"] and state["first_seq"] > 1 else []
-    if not state["messages"] and state["last_seq"]:
-        holes = [(1, state["last_seq"])]
-    holes += runs_of(state.get("deleted") or [])
-    if holes:
-        raise GapError(f"the ledger has lost messages {holes_text(holes)}; {_CURE}")
-
-
-def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Return rising numbers as runs without a gap: first and last of each."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs
-
-
-def holes_text(holes: Sequence[tuple[int, int]]) -> str:
-    """Return runs of missing numbers as people read them, the first few of many."""
-    told = [str(first) if first == last else f"{first} to {last}" for first, last in holes]
-    more = f" and {len(told) - _HOLES_TOLD} more" if len(told) > _HOLES_TOLD else ""
-    return ", ".join(told[:_HOLES_TOLD]) + more
-
-
-async def _api(client: Client, subject: str, body: dict[str, Any]) -> dict[str, Any]:
-    reply = await client.request(
-        f"$JS.API.{subject}", msgspec.json.encode(body), timeout=_REPLY_DEADLINE_S
-    )
-    answer: dict[str, Any] = msgspec.json.decode(reply.data)
-    return answer
 
 
 class NatsLedger:
@@ -157,7 +109,7 @@ class NatsLedger:
 
     def __init__(self, client: Client, *, traceparent: Callable[[Fact], str] | None = None) -> None:
         self._client = client
-        self._js = client.jetstream(timeout=_REPLY_DEADLINE_S)
+        self._js = client.jetstream(timeout=REPLY_DEADLINE_S)
         self._traceparent = traceparent
 
     async def append(self, lane: Lane, batch: Batch, *, key: str, after: int) -> int:
@@ -210,7 +162,7 @@ class NatsLedger:
                 continue
             told |= {"Nats-Batch-Commit": "1"} if at == last else {}
             reply = await self._client.request(
-                subject, payload, headers=told, timeout=_REPLY_DEADLINE_S
+                subject, payload, headers=told, timeout=REPLY_DEADLINE_S
             )
             answer = msgspec.json.decode(reply.data or b"{}")
             if "error" in answer:
@@ -229,7 +181,7 @@ class NatsLedger:
         reply = await self._client.request(
             f"$JS.API.DIRECT.GET.{STREAM}",
             msgspec.json.encode({"last_by_subj": lane.subjects}),
-            timeout=_REPLY_DEADLINE_S,
+            timeout=REPLY_DEADLINE_S,
         )
         headers = reply.headers or {}
         if headers.get("Status") == "404":
@@ -239,7 +191,7 @@ class NatsLedger:
         return entry_from(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data)
 
     async def head(self) -> int:
-        answer = await _api(self._client, f"STREAM.INFO.{STREAM}", {})
+        answer = await api(self._client, f"STREAM.INFO.{STREAM}", {})
         return int(answer["state"]["last_seq"])
 
     async def read(
@@ -316,7 +268,7 @@ class _Pull:
         }
         body = {"stream_name": STREAM, "config": config}
         try:
-            answer = await _api(self._client, f"CONSUMER.CREATE.{STREAM}.{self._name}", body)
+            answer = await api(self._client, f"CONSUMER.CREATE.{STREAM}.{self._name}", body)
         except (TimeoutError, nats.errors.Error) as e:
             await asyncio.sleep(0.2)
             raise _ConsumerLostError from e

@@ -1,7 +1,10 @@
 """The only clock reads: everything else is given the time."""
 
 import time
+from datetime import datetime
 from typing import Protocol
+
+from shared.domain.units import NS_PER_S
 
 
 class Clock(Protocol):
@@ -12,6 +15,13 @@ class Clock(Protocol):
     def monotonic_ns(self) -> int:
         """Return nanoseconds from an arbitrary start that never go back: for durations."""
         ...
+
+
+def stamp_ns(text: str) -> int:
+    """Read the broker's time stamps, UTC with up to nine decimals of a second."""
+    whole, _, part = text.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
+    return seconds * NS_PER_S + int(part.ljust(9, "0") or 0)
 
 
 class SystemClock:

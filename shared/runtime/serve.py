@@ -4,10 +4,9 @@ import argparse
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -34,6 +33,8 @@ from shared.runtime.config import (
     redis_password,
 )
 from shared.runtime.health import liveness
+from shared.runtime.instance import instance_name
+from shared.runtime.jetstream import check_whole
 from shared.runtime.lease import RENEW_S, LeaseLostError, NatsLease, NatsLeases
 from shared.runtime.logs import log as log_event
 from shared.runtime.logs import setup_logging
@@ -47,6 +48,7 @@ S = TypeVar("S")
 _START_DEADLINE_S: Final = 30.0
 _STOP_DEADLINE_S: Final = 6.0  # before a supervisor's patience, and Docker's, ends at 10
 _CHECK_EVERY_NS: Final = 15 * NS_PER_S  # the ledger for holes
+_FAIL_DEADLINE_S: Final = 2.0  # from a failure to the end of the process
 _EXPECTED_ENDS: Final = (FencedError, LeaseLostError, GapError, UndecodableError)
 
 log = logging.getLogger(__name__)
@@ -141,7 +143,7 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
     tracing = setup_tracing(name, config, os.environ)
     client = await _connect_nats(name, config)
     store = RedisStore(_connect_redis(config))
-    instance = f"{name}-{os.getpid()}-{secrets.token_hex(4)}"  # containers share their pids
+    instance = instance_name(name)
     ports = Ports(
         ledger=bus.NatsLedger(client, traceparent=traceparent),
         store=store,
@@ -169,10 +171,32 @@ def _stop(stopping: asyncio.Event) -> None:
     asyncio.get_running_loop().call_later(_STOP_DEADLINE_S, _end_now)
 
 
-def _end_now() -> None:
+def _end_now(status: int = 0) -> None:
     waiting = sorted(str(task.get_coro()) for task in asyncio.all_tasks())
     log_event(log, logging.WARNING, "stop_forced", waiting=waiting)
-    os._exit(0)
+    os._exit(status)
+
+
+async def _or_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await what must not fail: if it does, the process ends, in order if it can.
+
+    A task group cancels the others, but a cancellation can be lost: ``asyncio.wait_for`` of Python
+    3.11, in the client libraries, drops one that comes together with its result, as after a process
+    was stopped for a while. What is left would count as an instance and serve no lane.
+    """
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except BaseException as e:
+        asyncio.get_running_loop().call_later(_FAIL_DEADLINE_S, _end_failed, e)
+        raise
+
+
+def _end_failed(cause: BaseException) -> None:
+    for leaf in _leaves(BaseExceptionGroup("failed", [cause])):
+        _report(leaf)
+    _end_now(1)
 
 
 async def _connect_nats(name: str, config: Config) -> Client:
@@ -213,7 +237,7 @@ class _Lanes:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(work()) for work in self._built.background]
+            background = [group.create_task(_or_end(work())) for work in self._built.background]
             while not self._stopping.is_set():
                 try:
                     await self._balance(group)
@@ -239,7 +263,7 @@ class _Lanes:
         """Take free lanes up to our share; give back what is beyond it."""
         now_ns = self._context.ports.clock.monotonic_ns()
         if now_ns - self._checked_ns >= _CHECK_EVERY_NS:  # before the first lane, then now and then
-            await bus.check_whole(self._context.client)
+            await check_whole(self._context.client)
             self._checked_ns = now_ns
         await self._leases.announce()
         instances = await self._leases.members()
@@ -257,7 +281,7 @@ class _Lanes:
             lease = await self._leases.take(lane)
             if lease is not None:
                 stop = self._held[partition] = asyncio.Event()
-                task = group.create_task(self._hold(lane, lease, stop))
+                task = group.create_task(_or_end(self._hold(lane, lease, stop)))
                 self._holding.add(task)
                 task.add_done_callback(self._holding.discard)
 
@@ -265,7 +289,7 @@ class _Lanes:
         shell = self._built.make_shell(lane)
         runner = LaneRunner(self._built.service, lane, shell, self._context.ports, lease.epoch)
         async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(lease.hold())
+            renewing = group.create_task(_or_end(lease.hold()))
             await run_until_stopped(runner.run(stop))
             renewing.cancel()
         await lease.release()

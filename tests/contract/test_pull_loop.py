@@ -129,7 +129,7 @@ async def test_an_append_is_stored_once_although_its_answer_is_lost(
     clean: NatsLedger, servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server is frozen while it has the message: the retry finds it there."""
-    monkeypatch.setattr(bus, "_REPLY_DEADLINE_S", 0.3)
+    monkeypatch.setattr(bus, "REPLY_DEADLINE_S", 0.3)
     async with nats_client(servers) as client:
         ledger = NatsLedger(client)
         with frozen(servers):

@@ -52,6 +52,7 @@ def config(tmp_path: Path) -> Path:
 def test_every_command_that_was_promised_is_there() -> None:
     promised = {
         "demo", "up", "down", "venue", "status", "risk", "why", "config", "what-if", "verify",
+        "replay", "archive", "restore", "rebuild",
         "check", "halt", "reduce-only", "resume", "unfollow", "follow", "reload", "provision",
     }  # fmt: skip
     assert set(NAMES) == promised
@@ -110,6 +111,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["reload"], "nothing runs here"),
         (["reload", "--config", "absent.toml"], "absent.toml: cannot be read"),
         (["verify", "--service", "nope"], "no service nope: one of ingester, aggregator"),
+        (["rebuild", "nope"], "no service nope: one of ingester, aggregator"),
+        (["replay", "--until", "yesterday"], "--until 'yesterday': give a message's number (1234)"),
+        (["replay", "--until", "25:00"], "--until '25:00': give a message's number"),
+        (["replay", "--until", "9999-01-01"], "ahead of now"),
         (["status"], "nothing runs here: start it with `driftless up`, or pass --config PATH"),
         (["up", "--mode", "live"], "--mode live: demo or paper"),
         (["check", "--config", "absent.toml"], "absent.toml: cannot be read"),
@@ -128,7 +133,8 @@ def test_wrong_usage_is_one_line_and_code_2(
     "arguments",
     [
         ["status"], ["why", "0x123456"], ["verify"], ["halt"], ["resume"], ["provision"], ["risk"],
-        ["reduce-only"], ["unfollow", "anna"], ["follow", "anna"], ["reload"],
+        ["reduce-only"], ["unfollow", "anna"], ["follow", "anna"], ["reload"], ["rebuild", "risk"],
+        ["replay"], ["archive"],
     ],
 )  # fmt: skip
 def test_servers_that_are_away_are_one_line_and_code_3(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from services.ctl.servers import DEPLOY
 from services.lab.bench import arguments
@@ -19,7 +20,8 @@ from services.lab.bench_hops import (
     quantile,
     spread,
 )
-from services.lab.bench_stack import epoch_ns, leader_wallets, unsynced
+from services.lab.bench_restart import Restart, Restarts, Start, restarts_table
+from services.lab.bench_stack import leader_wallets, unsynced
 from services.lab.replay import REGISTRY
 from shared.domain.ids import partition_of
 from shared.domain.messages import (
@@ -31,6 +33,7 @@ from shared.domain.messages import (
     TargetSet,
 )
 from shared.domain.units import NS_PER_MS, NS_PER_S
+from shared.runtime.clock import stamp_ns
 
 STEP_NS = 10 * NS_PER_MS
 
@@ -202,7 +205,7 @@ def test_leaders_spread_over_all_lanes() -> None:
     ],
 )
 def test_the_brokers_time_stamps_keep_their_nanoseconds(text: str, ns: int) -> None:
-    assert epoch_ns(text) == 1_767_323_045 * NS_PER_S + ns
+    assert stamp_ns(text) == 1_767_323_045 * NS_PER_S + ns
 
 
 def test_the_command_line() -> None:
@@ -211,3 +214,20 @@ def test_the_command_line() -> None:
     with pytest.raises(SystemExit):
         arguments(["--only", "everything"])
     assert isinstance(DEPLOY, Path)
+
+
+def test_restarts_are_told_by_service_with_and_without_a_second_instance() -> None:
+    def kill(service: str, acting_s: float, *, standby: bool = False) -> Restart:
+        return Restart(
+            service=service, standby=standby, process_s=0.03, lane_s=0.5, acting_s=acting_s
+        )
+
+    kills = [kill("risk", 0.61), kill("risk", 0.82), kill("risk", 0.33, standby=True)]
+    starts = [Start(service="risk", python_ms=11, imports_ms=450)]
+    console = Console(record=True, width=140)
+    console.print(restarts_table(Restarts(kills=kills, starts=starts)))
+    lines = [line.split() for line in console.export_text().splitlines() if "risk" in line]
+    told = [[word for word in line if word != "│"] for line in lines]
+    assert told[0] == ["risk", "1", "2", "0.03", "0.50", "0.61", "0.82", "0.82"]
+    assert told[1] == ["risk", "2", "1", "0.03", "0.50", "0.33", "0.33", "0.33"]
+    assert "11 ms + 450 ms" in " ".join(told[2])
