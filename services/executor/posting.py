@@ -26,6 +26,8 @@ _CLOSED_TO_TAKERS: Final = (Mode.POST_ONLY, Mode.CANCEL_ONLY, Mode.DISABLED)
 async def place(session: Session, fact: OrderPrepared) -> bool:
     """Send the order on record, once; tell whether it was sent, so that it is to be followed."""
     await session.ready.wait()
+    if fact.side == "SELL":
+        await session.before_sale(fact.token, fact.market.protocol)
     if session.clock.now_ns() > fact.expires_ns:
         late = Refusal(order=fact.order, reason="EXPIRED", detail="not sent in time")
         await session.lane.submit(late)

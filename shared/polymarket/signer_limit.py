@@ -24,7 +24,12 @@ _SPARED_PART: Final = 4  # one part in so many of a burst is left for what arriv
 _RATE_PER_10S: Final = 9  # of the ten tokens that a token a second is in ten seconds
 _HOLD_S_MAX: Final = 60  # a reset further off is another clock, or no reset
 _RETRY_S: Final = 1.0  # a refusal that names no time is left alone for this long
+Heard = Callable[[str, VenueError | None], None]  # an endpoint, and what came of a call to it
 _logger = logging.getLogger(__name__)
+
+
+def _nothing(*_: object) -> None:
+    return None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +88,14 @@ class SignerGate:
     """A gate for all calls of one signer: the address's limits, and the signer's own."""
 
     def __init__(
-        self, pacer: Pacer, *, monotonic_ns: Callable[[], int], now_ns: Callable[[], int]
+        self,
+        pacer: Pacer,
+        *,
+        monotonic_ns: Callable[[], int],
+        now_ns: Callable[[], int],
+        heard: Heard = _nothing,
     ) -> None:
-        self.pacer = pacer
+        self.pacer, self._heard = pacer, heard
         self._monotonic_ns, self._now_ns = monotonic_ns, now_ns
         self.tier = ""  # as the venue named it; empty: not yet
         self.refusals = 0  # by the signer's limit, since the start
@@ -131,6 +141,7 @@ class SignerGate:
 
     def went(self, endpoint: str, seconds: float, error: VenueError | None) -> None:
         """Take how a call fared; a refusal by the signer's limit holds back all that follow."""
+        self._heard(endpoint, error)
         tokens = self._of.get(endpoint)
         if tokens is not None:
             tokens.under_way -= 1

@@ -231,6 +231,10 @@ class System:
         async with httpx.AsyncClient() as http:
             (await http.post(f"{self.url}/admin/rules", json=[rule])).raise_for_status()
 
+    async def admin(self, what: str, **body: Any) -> None:
+        async with httpx.AsyncClient() as http:
+            (await http.post(f"{self.url}/admin/{what}", json=body)).raise_for_status()
+
     async def end_rules(self) -> None:
         async with httpx.AsyncClient() as http:
             (await http.delete(f"{self.url}/admin/rules")).raise_for_status()
