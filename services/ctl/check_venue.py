@@ -3,19 +3,25 @@
 The probes are those that the executor makes before it trades live.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from services.ctl.lines import Line, Verdict
-from shared.domain.units import Usd
+from shared.domain.units import NS_PER_S, Usd
+from shared.polymarket.errors import VenueError
 from shared.polymarket.orders import Signer
 from shared.polymarket.probes import Finding, unasked
 from shared.polymarket.probing import PUBLIC, STREAM_S, WITH_KEY, Probing
+from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import Patience, open_http
 from shared.runtime.config import Config, load_private_key
 from shared.runtime.serve import urls_of
 
+QUIET_S: Final = 30 * 86_400
+LEADERS_MAX: Final = 20  # asked about; more would take too long
 KEYLESS = "it needs the key, which is the executor's: `driftless check --with-key`"
 
 
@@ -44,7 +50,27 @@ async def venue(
             )
         else:
             found += [unasked(name, KEYLESS) for name in WITH_KEY]
-    return [line_of(each, config) for each in found]
+        quiet = await _quiet(config, PublicVenue(http, now_ns=time.time_ns, urls=urls_of(config)))
+    return [*(line_of(each, config) for each in found), *quiet]
+
+
+async def _quiet(config: Config, venue: PublicVenue) -> list[Line]:
+    """Name the leaders that did nothing for long: often it is the signer that was entered."""
+    lines = []
+    start_s = time.time_ns() // NS_PER_S - QUIET_S
+    for leader in config.leaders[:LEADERS_MAX]:
+        pages = venue.activity(leader.wallet, start_s=start_s, limit=1)
+        try:
+            async with contextlib.aclosing(pages):
+                did = bool((await anext(pages)).rows)
+        except VenueError:
+            continue  # the data index has its own line
+        if not did:
+            name = f"leader {leader.name or leader.wallet[:10]}"
+            found = f"{leader.wallet} did nothing for {QUIET_S // 86_400} days"
+            cure = "is it the wallet that holds the funds, not the key that signs for it?"
+            lines.append(Line(name=name, outcome="warn", found=found, cure=cure))
+    return lines
 
 
 def _away(config: Config, clock: Finding) -> list[Line]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.executor.standing import Standing
-from shared.domain.messages import OrderClosed, OrderRejected
+from shared.domain.messages import OrderClosed, OrderFilled, OrderRejected
 from shared.domain.units import NS_PER_S
 from shared.domain.views import CLOCK, CLOSED_ONLY, GEOBLOCK, VENUE
 from shared.polymarket.errors import Mode, Unavailable, VenueError, failure
@@ -194,3 +194,16 @@ async def test_the_balance_is_asked_for_anew_before_it_is_read() -> None:
         async with system.lane():
             await eventually(lambda: shown_is(system, CLOSED_ONLY, 0))
             assert system.account().collateral == 1_500_000_000
+
+
+async def test_a_token_is_looked_at_before_its_first_sale() -> None:
+    """Shares that came by a split are unknown to the venue until it is asked to look."""
+    system = System()
+    async with system.venue(), system.lane():
+        token = await system.open_market()
+        market = await system.market(token)
+        split = {"type": "SPLIT", "condition": market.condition, "size": "10"}
+        await system.admin("activity", wallet=WALLET, **split)
+        await system.approve(market, ttl_s=5, side="SELL", limit=470_000)
+        (filled,) = await eventually(lambda: system.of(OrderFilled))
+    assert (filled.side, filled.size) == ("SELL", 10_000_000)

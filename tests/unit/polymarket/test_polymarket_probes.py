@@ -9,16 +9,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import Running, running
 from shared.domain.ids import Wallet
 from shared.domain.units import NS_PER_MS, NS_PER_S, Usd
-from shared.polymarket import probes
+from shared.polymarket import probes, wire
 from shared.polymarket.orders import Signer
 from shared.polymarket.probes import Finding
-from shared.polymarket.probing import ALL, PUBLIC, WITH_KEY, Probing
+from shared.polymarket.probing import ALL, PUBLIC, WITH_KEY, Probing, _token_of
 from shared.polymarket.signing_probe import signing
 from shared.polymarket.transport import Http, Patience
 from shared.polymarket.urls import VenueUrls
@@ -256,3 +257,20 @@ def test_signing_is_compared_with_known_answers(monkeypatch: pytest.MonkeyPatch)
     orders._exchange.cache_clear()
     assert finding.outcome == "fail"
     assert "v1 BUY, v1 SELL, v2 BUY" in finding.seen
+
+
+async def test_the_ids_of_a_market_are_the_clob_s_never_gamma_s_second_list() -> None:
+    """Some v1 markets carry position ids that no book has (docs/traps.md, 26)."""
+    async with world() as here:
+        for number in range(20):
+            await here.admin("market", **{**BOOK, "slug": f"m{number}"})
+        async with httpx.AsyncClient() as http:
+            told = (await http.get(f"{here.venue.url}/markets", params={"limit": 50})).json()
+        decoyed = [each for each in told if "positionIds" in each]
+        assert decoyed
+        for each in decoyed:
+            market = await here.probing._venue.market(each["conditionId"])
+            assert list(market.tokens) == json.loads(each["clobTokenIds"])
+            assert not set(market.tokens) & set(each["positionIds"])
+            named = _token_of(msgspec.convert(each, wire.GammaMarket))
+            assert named == (market.tokens[0], market.condition)
