@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.executor.standing import Standing
@@ -207,3 +208,14 @@ async def test_a_token_is_looked_at_before_its_first_sale() -> None:
         await system.approve(market, ttl_s=5, side="SELL", limit=470_000)
         (filled,) = await eventually(lambda: system.of(OrderFilled))
     assert (filled.side, filled.size) == ("SELL", 10_000_000)
+
+
+async def test_a_restriction_is_told_at_once_however_rarely_the_account_is_read() -> None:
+    system = System()
+    system.settings = msgspec.structs.replace(system.settings, poll_interval_ms=60_000)
+    async with system.venue(), system.lane():
+        market = await system.market(await system.open_market())
+        await eventually(lambda: shown_is(system, CLOSED_ONLY, 0))
+        await system.mode("disabled")
+        await system.approve(market, ttl_s=1)
+        await eventually(lambda: shown_is(system, VENUE, 2))
