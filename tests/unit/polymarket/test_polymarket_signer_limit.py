@@ -293,3 +293,23 @@ async def test_endpoints_of_a_group_wait_for_each_other() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await pacer.turn("b")
+
+
+@pytest.mark.parametrize("tier", sorted(TIERS))
+@pytest.mark.parametrize("late_ms", [0, 50, 250, 300])
+def test_what_arrives_in_a_bunch_is_not_refused_either(tier: str, late_ms: int) -> None:
+    """All that is sent in the first moments arrives together; the venue counts it then."""
+    named = theirs.TIERS[tier]
+    told = {"Poly-RateLimit-Remaining": str(named.orders_burst), "Poly-RateLimit-Tier": tier}
+    gate = gate_of(Time())
+    gate.told(POST_ORDER, told)
+    ours = gate._of[POST_ORDER].bucket
+    ours.correct(10_000, 0)  # as much as we would ever hold
+    venue = theirs.Bucket(named.orders_rate, named.orders_burst, 0)
+    arrivals = []
+    for ms in range(3_000):
+        while ours.wait_ns(ms * NS_PER_S // 1_000) == 0:
+            ours.spend(ms * NS_PER_S // 1_000)
+            arrivals.append(max(ms, late_ms) if ms < late_ms else ms)
+    assert len(arrivals) > 2 * named.orders_rate
+    assert all(venue.take(1, ms * NS_PER_S // 1_000).passes for ms in arrivals)
