@@ -190,6 +190,15 @@ class StandingView(msgspec.Struct, frozen=True, kw_only=True):
     since_ns: int = 0
 
 
+class OutsideTrade(msgspec.Struct, frozen=True, kw_only=True):
+    """A trade of the account by an order that the executor never sent."""
+
+    trade: str
+    token: TokenId
+    shares: Shares  # signed
+    venue_ns: int
+
+
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue's CLOB said of our account."""
 
@@ -200,6 +209,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     standing: tuple[StandingView, ...] = ()
     tier: str = ""  # of the signer's limits, as the venue names it
     throttled: tuple[str, ...] = ()  # endpoints that answer ever more slowly, in words
+    outside: tuple[OutsideTrade, ...] = ()  # of the last hour, oldest first
 
 
 class DriftLine(msgspec.Struct, frozen=True, kw_only=True):
