@@ -3,12 +3,10 @@
 import asyncio
 import os
 import stat
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-import httpx
 import msgspec
 import nats
 import typer
@@ -17,52 +15,49 @@ from redis.exceptions import RedisError
 from rich.table import Table
 from rich.text import Text
 
+from services.ctl.check_venue import venue
 from services.ctl.errors import AWAY, FINDING, OK, AwayError
-from services.ctl.figures import duration, json_text
+from services.ctl.figures import json_text
+from services.ctl.lines import Line
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.session import connect_nats, connect_redis, find_place
-from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.runtime.config import Config, ConfigError
 from shared.runtime.secrets import PRIVATE_KEY, SecretError
 from shared.runtime.streams import STREAMS
 
-SKEW_WARN_MS: Final = 2_000
-SKEW_FAIL_MS: Final = 10_000  # fills would look too old, or from the future
-_VENUE_S: Final = 5.0
-_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+WithKey = Annotated[
+    bool,
+    typer.Option("--with-key", help="Read the signing key, and make the probes that need it."),
+]
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at, and what to do where it is not right."""
+def check(
+    config: ConfigOption = None, with_key: WithKey = False, as_json: JsonOption = False
+) -> None:
+    """Check the configuration, NATS and its streams, Redis, the key's file, and the venue.
 
-    name: str
-    outcome: Literal["ok", "warn", "fail"]
-    found: str
-    cure: str = ""
-
-
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the configuration, NATS and its streams, Redis, the venue, its clock, and the key.
-
-    The key itself is never read here: only that its file is there and that nobody else can read
-    it. Nothing is changed.
+    Of the venue everything is looked at that the executor looks at before it trades live. Without
+    --with-key the key is not read: only that its file is there and that nobody else can read it.
+    With it, API credentials are derived, and the venue looks at the balance again; no order is
+    made.
 
     Example: driftless check --config deploy/config/live.example.toml
 
     Exit codes: 0 nothing fails, 1 something fails, 2 no usable configuration, 3 NATS or Redis away.
     """
-    code = asyncio.run(_check(config, as_json))
+    code = asyncio.run(_check(config, with_key=with_key, as_json=as_json))
     if code:
         raise typer.Exit(code)
 
 
-async def _check(path: Path | None, as_json: bool) -> int:
+async def _check(path: Path | None, *, with_key: bool, as_json: bool) -> int:
     place = find_place(path)
     config = place.load()
     environ = dict(place.environ)
     if place.run is not None and place.run.key_file:
         environ[f"{PRIVATE_KEY}_FILE"] = place.run.key_file
-    lines = await examine(config, environ, str(place.config_path))
+    lines = await examine(config, environ, str(place.config_path), with_key=with_key)
     if as_json:
         print(json_text({"ok": code_of(lines) == OK, "checks": [_json(line) for line in lines]}))
     else:
@@ -70,15 +65,16 @@ async def _check(path: Path | None, as_json: bool) -> int:
     return code_of(lines)
 
 
-async def examine(config: Config, environ: Mapping[str, str], path: str = "") -> list[Line]:
+async def examine(
+    config: Config, environ: Mapping[str, str], path: str = "", *, with_key: bool = False
+) -> list[Line]:
     """Return what was found of everything a run of a configuration needs."""
     lines = [Line(name="configuration", outcome="ok", found=f"{path} ({config.mode} mode)")]
     lines.append(leaders(config))
     lines += await _guard("NATS", _nats(config, environ))
     lines += await _guard("Redis", _redis(config, environ))
-    lines += await venue(config)
     lines.append(key(config, environ))
-    return lines
+    return lines + await _guard("key", venue(config, environ, with_key=with_key))
 
 
 def code_of(lines: list[Line]) -> int:
@@ -155,36 +151,6 @@ async def _redis(config: Config, environ: Mapping[str, str]) -> list[Line]:
     return lines
 
 
-async def venue(config: Config) -> list[Line]:
-    """Ask the venue for its time: is it there, and do the clocks agree."""
-    url = config.venue.clob_url
-    sent_ns = time.time_ns()
-    try:
-        async with httpx.AsyncClient(timeout=_VENUE_S) as http:
-            answer = await http.get(f"{url}/time")
-        took_ns = time.time_ns() - sent_ns
-        theirs_ns = int(answer.raise_for_status().text.strip().strip('"')) * NS_PER_S
-    except (httpx.HTTPError, ValueError) as e:
-        why = str(e) or type(e).__name__
-        cure = "is it running, and is venue.clob_url right?"
-        return [Line(name="venue", outcome="fail", found=f"{url}: {why}", cure=cure)]
-    lines = [Line(name="venue", outcome="ok", found=f"{url} in {duration(took_ns)}")]
-    return [*lines, clock_line(sent_ns + took_ns // 2, theirs_ns)]
-
-
-def clock_line(ours_ns: int, theirs_ns: int) -> Line:
-    """Judge the clocks' difference; the venue's time has whole seconds."""
-    low_ms = (theirs_ns - ours_ns) // NS_PER_MS
-    skew_ms = 0 if low_ms <= 0 <= low_ms + 1_000 else min(low_ms, low_ms + 1_000, key=abs)
-    found = f"venue {skew_ms:+,} ms from ours (it tells whole seconds)"
-    cure = "set this machine's clock (NTP): ages and limits are measured with it"
-    if abs(skew_ms) > SKEW_FAIL_MS:
-        return Line(name="clock", outcome="fail", found=found, cure=cure)
-    if abs(skew_ms) > SKEW_WARN_MS:
-        return Line(name="clock", outcome="warn", found=found, cure=cure)
-    return Line(name="clock", outcome="ok", found=found)
-
-
 def key(config: Config, environ: Mapping[str, str]) -> Line:
     """Judge where the signing key is and who may read it, without reading it."""
     named = environ.get(f"{PRIVATE_KEY}_FILE") or config.account.key_file
@@ -198,18 +164,39 @@ def key(config: Config, environ: Mapping[str, str]) -> Line:
         return Line(name="key", outcome=outcome, found="none named here", cure=cure)
     path = Path(named)
     try:
-        info = path.stat()
+        exposed = exposure(path)
     except OSError as e:
         cure = "correct the path"
         return Line(name="key", outcome="fail", found=f"{path}: {e.strerror}", cure=cure)
-    mode = stat.S_IMODE(info.st_mode)
-    if mode & 0o077:
-        found = f"{path}: mode {mode:04o} lets others read it"
-        return Line(name="key", outcome="fail", found=found, cure=f"chmod 600 {path}")
-    if info.st_uid not in (os.getuid(), 0):
-        found = f"{path} belongs to user {info.st_uid}"
-        return Line(name="key", outcome="warn", found=found, cure="own it yourself")
+    if exposed is not None:
+        return exposed
     return Line(name="key", outcome="ok", found=f"{path}: only its owner may read it")
+
+
+def exposure(path: Path) -> Line | None:
+    """Return how others come to a file, or to put another in its place; None: they do not.
+
+    Links are followed: what counts is the file, and every directory on the way to it.
+    """
+    real = path.resolve(strict=True)
+    shown = str(path) if real == path.absolute() else f"{path} -> {real}"
+    info = real.stat()
+    mode = stat.S_IMODE(info.st_mode)
+    if not stat.S_ISREG(info.st_mode):
+        return Line(name="key", outcome="fail", found=f"{shown} is no file", cure="name the file")
+    if mode & 0o077:
+        found = f"{shown}: mode {mode:04o} lets others read it"
+        return Line(name="key", outcome="fail", found=found, cure=f"chmod 600 {real}")
+    if info.st_uid not in (os.getuid(), 0):
+        found = f"{shown} belongs to user {info.st_uid}"
+        return Line(name="key", outcome="warn", found=found, cure="own it yourself")
+    for parent in {*real.parents, *path.absolute().parents}:
+        above = parent.stat()
+        is_sticky = bool(above.st_mode & stat.S_ISVTX)  # others may not replace what is not theirs
+        if above.st_mode & 0o022 and not is_sticky:
+            found = f"{shown}: others may replace files in {parent}"
+            return Line(name="key", outcome="fail", found=found, cure=f"chmod go-w {parent}")
+    return None
 
 
 def table(lines: list[Line]) -> Table:

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from services.ctl import check
+from services.ctl.check_venue import venue
 from services.ctl.errors import CtlError, UsageError
 from services.ctl.figures import json_text
 from services.ctl.options import ConfigOption, JsonOption
@@ -95,7 +96,7 @@ def _refuse_a_second() -> None:
 
 def _refuse_unready(settings: Config) -> None:
     """Let real money start only where the venue answers, the clocks agree and the key is safe."""
-    lines = [*asyncio.run(check.venue(settings)), check.key(settings, os.environ)]
+    lines = [*asyncio.run(venue(settings, os.environ)), check.key(settings, os.environ)]
     failed = [
         f"{line.name}: {line.found} ({line.cure})" for line in lines if line.outcome == "fail"
     ]

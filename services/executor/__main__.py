@@ -5,6 +5,8 @@ import sys
 from functools import partial
 
 from services.executor.core import State, decide, evolve
+from services.executor.keys import forbid_dumps, take_key
+from services.executor.readiness import Readiness
 from services.executor.session import World, terms_of
 from services.executor.shell import Shell
 from services.executor.state import Draft, Policy
@@ -12,7 +14,7 @@ from shared.domain.ids import OrderHash, Wallet, partition_of
 from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.polymarket.orders import Signer, order_hash
 from shared.runtime.books import Books
-from shared.runtime.config import SecretError, load_private_key
+from shared.runtime.config import SecretError
 from shared.runtime.ports import subjects_of
 from shared.runtime.runner import Service
 from shared.runtime.serve import Built, Context, main, urls_of
@@ -20,8 +22,9 @@ from shared.runtime.serve import Built, Context, main, urls_of
 
 def build(context: Context) -> Built[State]:
     config = context.config
+    forbid_dumps()
     try:
-        signer = Signer.from_hex(load_private_key(config, os.environ).reveal())
+        signer = Signer.from_hex(take_key(config, os.environ).reveal())
     except (SecretError, ValueError) as e:
         sys.exit(f"executor: {e}")
     own = Wallet(signer.address.lower())
@@ -55,10 +58,21 @@ def build(context: Context) -> Built[State]:
         books=Books(context.store, context.client, context.ports.clock, deadline_s=deadline_s),
         tracing=context.tracing,
     )
+    readiness = Readiness(
+        urls=world.urls,
+        account=config.account,
+        signer=signer,
+        now_ns=context.ports.clock.now_ns,
+        least=config.risk.trade_usd_max,
+        waived=config.executor.probes_waived,
+    )
+    live = config.mode == "live"
     return Built(
         service=service,
         make_shell=lambda _: Shell(world),
         partitions=(partition_of(config.account.wallet),),
+        before=readiness.ensure if live else None,
+        background=() if live else (readiness.warn,),
     )
 
 

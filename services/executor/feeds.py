@@ -1,6 +1,7 @@
 """What the venue tells of the account unasked, and what is read in case it did not."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ from services.executor.following import Follower
 from services.executor.session import LOOKBACK_NS, Session
 from shared.domain.observations import OrderReport, OwnFill
 from shared.domain.units import NS_PER_S, Shares
-from shared.domain.views import AccountView, OutsideTrade
+from shared.domain.views import CLOSED_ONLY, AccountView, OutsideTrade
 from shared.polymarket.errors import Garbage, VenueError
 from shared.polymarket.parse_own import Me
 from shared.polymarket.stream import Host, pump
@@ -55,7 +56,10 @@ class Feeds:
                 await self._poll_once()
             except VenueError as e:
                 log(_logger, logging.WARNING, "poll_failed", reason=str(e))
-            await asyncio.sleep(interval_s)
+            with contextlib.suppress(TimeoutError):  # a restriction is told at once
+                async with asyncio.timeout(interval_s):
+                    await self._session.standing.changed.wait()
+            self._session.standing.changed.clear()
 
     async def _poll_once(self) -> None:
         """Read fills first, and hand the account to the lane after them.
@@ -69,11 +73,16 @@ class Feeds:
                 await session.lane.submit(fill)
             else:
                 self._note(fill)
+        collateral, closed_only = await session.venue.balance(), await session.venue.closed_only()
+        session.standing.saw(CLOSED_ONLY, restricted=closed_only)
         view = AccountView(
             as_of_ns=now_ns,
-            collateral=await session.venue.balance(),
-            closed_only=await session.venue.closed_only(),
+            collateral=collateral,
+            closed_only=closed_only,
             orders=tuple(await session.venue.open_orders()),
+            standing=session.standing.view(),
+            tier=session.gate.tier,
+            throttled=session.gate.pacer.held_back(),
             outside=self._outside_since(now_ns - _OUTSIDE_NS),
         )
         await session.lane.submit(view)

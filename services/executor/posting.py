@@ -9,6 +9,7 @@ from shared.domain.messages import OrderPrepared, OrderResent
 from shared.domain.units import NS_PER_S
 from shared.polymarket.auth import SignedOrder
 from shared.polymarket.errors import (
+    HeldBack,
     Mode,
     RejectCode,
     Rejected,
@@ -25,6 +26,8 @@ _CLOSED_TO_TAKERS: Final = (Mode.POST_ONLY, Mode.CANCEL_ONLY, Mode.DISABLED)
 async def place(session: Session, fact: OrderPrepared) -> bool:
     """Send the order on record, once; tell whether it was sent, so that it is to be followed."""
     await session.ready.wait()
+    if fact.side == "SELL":
+        await session.before_sale(fact.token, fact.market.protocol)
     if session.clock.now_ns() > fact.expires_ns:
         late = Refusal(order=fact.order, reason="EXPIRED", detail="not sent in time")
         await session.lane.submit(late)
@@ -54,7 +57,8 @@ async def _post(
 ) -> Outcome:
     began_ns, status = session.clock.now_ns(), None
     try:
-        answer = await session.venue.post_order(signed)
+        turn_s = max(0, fact.expires_ns - began_ns) / NS_PER_S
+        answer = await session.venue.post_order(signed, turn_s=turn_s)
         status = 200
         latency_ns = session.clock.now_ns() - began_ns
         return Answered(order=fact.order, answer=answer, latency_ns=latency_ns)
@@ -78,6 +82,8 @@ def unclear(order: OrderHash, e: VenueError, now_ns: int) -> Refusal | Lost:
     Only the signer's own limit says for certain that nothing was executed. A venue that lets no
     taker in for now gets nothing again: the copy would be stale when it does.
     """
+    if isinstance(e, HeldBack):
+        return Refusal(order=order, reason="EXPIRED", detail=f"not sent: {e}")
     if e.definitive:
         return Refusal(order=order, reason=type(e).__name__, detail=str(e))
     retry_ns = 0

@@ -1,21 +1,28 @@
 """What the parts of the executor's shell share: settings, the lane, and the venue logged in to."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from typing import Final
 
 import msgspec
 
+from services.executor.standing import Standing
 from services.executor.state import Draft, Order, State, known_order
-from shared.domain.ids import OrderHash, Wallet
+from shared.domain.ids import OrderHash, TokenId, Wallet
+from shared.domain.market import Protocol
 from shared.domain.messages import OrderPrepared
 from shared.domain.observations import OwnFill
 from shared.domain.units import NS_PER_S
 from shared.polymarket.auth import Account
 from shared.polymarket.errors import VenueError
+from shared.polymarket.limits import account_limits
 from shared.polymarket.orders import OrderTerms, Signer
+from shared.polymarket.pacing import Pacer
+from shared.polymarket.probing import Probing
 from shared.polymarket.rest import Venue, derive_credentials
+from shared.polymarket.signer_limit import SignerGate
 from shared.polymarket.transport import Patience, connect_http
 from shared.polymarket.urls import VenueUrls
 from shared.runtime.books import Books
@@ -25,6 +32,8 @@ from shared.runtime.runner import LaneHandle
 from shared.runtime.telemetry import Tracing
 
 LOOKBACK_NS: Final = 60 * NS_PER_S  # before an order was prepared: the venue's clock may differ
+LIMITS_SHARE_BPS: Final = 6_000  # of what the venue allows an address; others read with it too
+_LOOK_S: Final = 1.0  # an exit waits no longer than this for a fresher balance
 _START_RETRY_S: Final = 1.0
 _logger = logging.getLogger(__name__)
 
@@ -72,9 +81,18 @@ class Session:
         self.world, self.state, self.lane, self.clock = world, state, lane, lane.clock
         self.rng = random.Random()  # noqa: S311 - jitter
         self.ready = asyncio.Event()
+        self._looked_at: set[TokenId] = set()  # tokens that the venue was asked to look at
         limit_s = world.settings.post_deadline_s
         patience = Patience(deadline_s=limit_s, attempt_s=limit_s)
-        self._http = connect_http(rng=self.rng, patience=patience)
+        self.standing = Standing(self.clock.now_ns)
+        limits = account_limits(LIMITS_SHARE_BPS)
+        self.gate = SignerGate(
+            Pacer(limits.endpoints, limits.groups, monotonic_ns=self.clock.monotonic_ns),
+            monotonic_ns=self.clock.monotonic_ns,
+            now_ns=self.clock.now_ns,
+            heard=self.standing.heard,
+        )
+        self._http = connect_http(rng=self.rng, patience=patience, gate=self.gate)
 
     async def log_in(self) -> None:
         """Derive the API credentials; until the venue answers, orders wait or expire."""
@@ -82,7 +100,24 @@ class Session:
         self.venue = Venue(
             self._http, now_ns=self.clock.now_ns, account=self.account, urls=self.world.urls
         )
+        with contextlib.suppress(VenueError):  # it shows a lower balance then, never a higher one
+            await self.venue.update_balance()
         self.ready.set()
+
+    def probing(self) -> Probing:
+        return Probing(self._http, self.world.urls, now_ns=self.clock.now_ns)
+
+    async def before_sale(self, token: TokenId, protocol: Protocol) -> None:
+        """Have the venue look at a token on the chain before its first sale: it caches."""
+        if token in self._looked_at:
+            return
+        self._looked_at.add(token)
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self.venue.update_balance(token, protocol)
+        except (VenueError, TimeoutError) as e:
+            self._looked_at.discard(token)
+            log(_logger, logging.WARNING, "balance_not_updated", token=token, reason=str(e))
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -7,6 +7,7 @@ from services.executor.feeds import Feeds
 from services.executor.following import Follower, cancel_orphan
 from services.executor.posting import place
 from services.executor.session import Session, World
+from services.executor.standing import Watch, watch_clock, watch_region
 from services.executor.state import Attempt, Lost, Order, State, open_orders
 from services.executor.views import positions_view
 from shared.domain.messages import Fact, OrderApproved, OrderPrepared, OrderResent, OrphanFound
@@ -35,9 +36,16 @@ class Shell(QuietShell[State]):
             await self._session.log_in()
             await self._take_up(left_open)
             self._lane.spawn(self._feeds.listen())
+            self._watch_standing()
             await self._feeds.poll()
         finally:
             await self._session.close()
+
+    def _watch_standing(self) -> None:
+        settings, session = self._world.settings, self._session
+        watch = Watch(clock_s=settings.clock_every_s, region_s=settings.standing_every_s)
+        self._lane.spawn(watch_clock(session.standing, session.probing(), watch))
+        self._lane.spawn(watch_region(session.standing, session.probing(), watch))
 
     async def _take_up(self, left_open: Sequence[Order]) -> None:
         for order in left_open:

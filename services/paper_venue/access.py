@@ -90,6 +90,13 @@ async def get_closed_only(request: web.Request) -> web.Response:
     return answer({"closed_only": caller.address in shell_of(request).clob.closed_only})
 
 
+@routes.get("/api/geoblock")
+async def get_geoblock(request: web.Request) -> web.Response:
+    """Answer for the site's host, which knows where the caller is (0.5)."""
+    blocked, country = shell_of(request).clob.region
+    return answer({"blocked": blocked, "ip": request.remote, "country": country, "region": ""})
+
+
 async def _caller(request: web.Request, *, trades: bool = False) -> Caller:
     return authenticate(request, await request.read(), shell_of(request), trades=trades)
 

@@ -34,6 +34,13 @@ class AccountBody(Body, frozen=True, kw_only=True):
     tier: TierName | None = None
 
 
+class GeoblockBody(Body, frozen=True, kw_only=True):
+    """Where all callers are, as the site sees it."""
+
+    blocked: bool
+    country: str = "US"
+
+
 class AllowanceBody(Body, frozen=True, kw_only=True):
     wallet: str
     spender: str = ""  # an exchange's address; empty: every exchange
@@ -88,6 +95,13 @@ async def post_account(request: web.Request) -> web.Response:
             "tier": clob.tier_of(address),
         }
     )
+
+
+@routes.post("/admin/geoblock")
+async def post_geoblock(request: web.Request) -> web.Response:
+    body = decode(await request.read(), GeoblockBody, "invalid region")
+    shell_of(request).clob.region = (body.blocked, body.country)
+    return answer({"blocked": body.blocked, "country": body.country})
 
 
 @routes.post("/admin/allowance")

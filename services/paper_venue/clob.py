@@ -24,6 +24,7 @@ class Clob:
         self.read_only: set[str] = set()  # API keys that may not trade
         self.closed_only: set[Wallet] = set()  # signing addresses
         self.banned: set[Wallet] = set()
+        self.region: tuple[bool, str] = (False, "IE")  # is it blocked, and its country
         self._nonces: dict[str, tuple[Wallet, int]] = {}  # of API keys
         self._generations: dict[tuple[Wallet, int], int] = {}  # how often keys were deleted
         self._without: set[tuple[Wallet, int]] = set()  # deleted, and not created again

@@ -115,6 +115,8 @@ def _may_be_eoa(shell: Shell, maker: Wallet) -> bool:
 
 def _check_standing(shell: Shell, caller: Caller, signed: SignedOrder) -> None:
     """Refuse who is banned, and what is no sale where only sales of what is held may pass."""
+    if shell.clob.region[0]:
+        raise Refused("Trading restricted in your region", 403)
     if caller.address in shell.clob.banned:
         raise Refused(f"'{caller.address}' address banned")
     if caller.address in shell.clob.closed_only and signed.side != "SELL":

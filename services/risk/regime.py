@@ -22,10 +22,12 @@ from shared.domain.messages import (
     ResumeTrading,
 )
 from shared.domain.units import Usd
+from shared.domain.views import IN_FORCE, STANDING, StandingView
 
 Command = HaltTrading | ReduceOnly | ResumeTrading
 NEVER: Final = -1  # no number is low enough: only the operator leaves it
 _STRICTNESS: Final[dict[Regime, int]] = {"normal": 0, "reduce_only": 1, "halted": 2}
+_UNTOLD: Final = 1  # neither enters nor leaves
 _HALTING_DRIFT: Final = 4  # times the drift that reduces: the holdings we act on are not real
 
 
@@ -44,7 +46,13 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def triggers(
-    policy: Policy, state: State, *, drift_usd: Usd, feeds: Feeds | None, now_ns: int
+    policy: Policy,
+    state: State,
+    *,
+    drift_usd: Usd,
+    feeds: Feeds | None,
+    now_ns: int,
+    standing: tuple[StandingView, ...] = (),
 ) -> tuple[Trigger, ...]:
     """Return every number that the regime hangs on, as it is now."""
     rejects = sum(1 for at in state.rejects if at >= now_ns - policy.rejects_window_ns)
@@ -65,13 +73,30 @@ def triggers(
         Trigger(name="drawdown", regime="reduce_only",
                 actual=state.equity.drawdown if state.equity else 0,
                 enter=policy.drawdown_usd_max, leave=NEVER, unit="usd"),
+        *(
+            Trigger(name=name, regime="reduce_only", actual=level, enter=IN_FORCE, leave=0,
+                    unit="looks")
+            for name, level in _levels(state, standing)
+        ),
     )  # fmt: skip
+
+
+def _levels(state: State, standing: tuple[StandingView, ...]) -> list[tuple[str, int]]:
+    """Return how the venue stands to us, reason by reason; what is not told stays as it was."""
+    told = {each.name: each.level for each in standing}
+    shown = [name for name in STANDING if name in told or name in state.entered]
+    return [(name, told.get(name, _UNTOLD)) for name in shown]
 
 
 def by_rules(policy: Policy, state: State, request: Reconsider) -> list[Fact]:
     """Return the change that the numbers ask for: the strictest rule that holds, or none."""
     all_ = triggers(
-        policy, state, drift_usd=request.drift_usd, feeds=request.feeds, now_ns=request.now_ns
+        policy,
+        state,
+        drift_usd=request.drift_usd,
+        feeds=request.feeds,
+        now_ns=request.now_ns,
+        standing=request.standing,
     )
     holding = [each for each in all_ if each.holds(state.entered)]
     strictest = max(holding, key=lambda each: _STRICTNESS[each.regime], default=None)

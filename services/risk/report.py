@@ -9,16 +9,24 @@ from services.risk.policy import Cap, Policy
 from services.risk.regime import triggers
 from services.risk.state import Feeds, Group, State, at_risk, held_of
 from shared.domain.units import Bps, Usd
-from shared.domain.views import CapView, HeldView, RiskView, ScaleView, TriggerView
+from shared.domain.views import CapView, HeldView, RiskView, ScaleView, StandingView, TriggerView
 
 
 def report(
-    policy: Policy, state: State, *, drift_usd: Usd, feeds: Feeds | None, now_ns: int
+    policy: Policy,
+    state: State,
+    *,
+    drift_usd: Usd,
+    feeds: Feeds | None,
+    now_ns: int,
+    standing: tuple[StandingView, ...] = (),
 ) -> RiskView:
     """Return the view of risk as it is now."""
     known = state.equity
     scales = _scales(policy, state, feeds, now_ns)
-    numbers = triggers(policy, state, drift_usd=drift_usd, feeds=feeds, now_ns=now_ns)
+    numbers = triggers(
+        policy, state, drift_usd=drift_usd, feeds=feeds, now_ns=now_ns, standing=standing
+    )
     return RiskView(
         regime=state.regime,
         reason=state.regime_reason,

@@ -18,7 +18,15 @@ from shared.domain.grid import TICKS, tradable_size
 from shared.domain.market import MARKETABLE_BUY_MIN, fee_up
 from shared.domain.messages import Verdict
 from shared.domain.units import MICRO, Shares, bps_worse, cost_up
+from shared.domain.views import BANNED, CLOCK, CLOSED_ONLY, GEOBLOCK, IN_FORCE, VENUE
 
+STANDING_REASONS: Final = {
+    GEOBLOCK: "GEOBLOCKED",
+    CLOSED_ONLY: "CLOSED_ONLY",
+    BANNED: "BANNED",
+    CLOCK: "CLOCK_OFF",
+    VENUE: "VENUE_RESTRICTED",
+}
 Rule = Callable[[Case], Verdict]
 
 
@@ -126,6 +134,9 @@ def account_is_known(case: Case) -> Verdict:
         return _refuse("account_age", "ACCOUNT_STALE", actual=age, limit=limit, unit="ns")
     if case.account.closed_only:
         return _refuse("account_age", "CLOSED_ONLY")
+    for each in case.account.standing:
+        if each.level == IN_FORCE:
+            return _refuse("account_age", STANDING_REASONS[each.name])
     return _pass("account_age", case, actual=age, limit=limit, unit="ns")
 
 

@@ -39,6 +39,7 @@ from shared.domain.views import (
     FeedsView,
     FeedView,
     LeaderView,
+    StandingView,
     decode,
     encode,
     leader_key,
@@ -73,6 +74,7 @@ class Shell(QuietShell[State]):
         self._current, self._store, self._books = current, store, books
         self._drift_usd = Usd(0)
         self._feeds: Feeds | None = None
+        self._standing: tuple[StandingView, ...] = ()
         self._looked_ns = self._marked_ns = 0
         self._asked: dict[str, Config] = {}  # by the command that brought them
 
@@ -127,6 +129,7 @@ class Shell(QuietShell[State]):
             views=dict(zip(keys, found, strict=True)),
             drift_usd=self._drift_usd,
             feeds=self._feeds,
+            standing=self._standing,
             marks=await self._marks(state, now_ns),
         )
 
@@ -139,10 +142,13 @@ class Shell(QuietShell[State]):
         self._looked_ns = now_ns
         try:
             keys = await self._store.find_views(FEEDS_PREFIX)
-            drift_data, *found = await self._store.read_views([DRIFT, *keys])
+            views = await self._store.read_views([DRIFT, ACCOUNT, *keys])
         except StoreAwayError:
             return
-        drift = decode(drift_data, DriftView)
+        drift_data, account_data, *found = views
+        drift, account = decode(drift_data, DriftView), decode(account_data, AccountView)
+        if account is not None:
+            self._standing = account.standing
         if drift is not None:
             self._drift_usd = drift.drift_usd
         reports = [view for data in found if (view := decode(data, FeedsView)) is not None]
@@ -194,6 +200,7 @@ class Shell(QuietShell[State]):
             drift_usd=self._drift_usd,
             feeds=self._feeds,
             now_ns=self._now_ns(),
+            standing=self._standing,
         )
         return {RISK: encode(view)}
 

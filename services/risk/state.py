@@ -10,7 +10,7 @@ from shared.domain.market import Market, Side
 from shared.domain.messages import IntentFormed, Regime
 from shared.domain.positions import Position, exposure
 from shared.domain.units import NS_PER_S, Price, Shares, Usd, scale_down
-from shared.domain.views import AccountView
+from shared.domain.views import AccountView, StandingView
 
 UNATTRIBUTED: Final = Wallet("0x" + "0" * 40)  # holds what no leader caused: trades by hand
 
@@ -184,6 +184,7 @@ class Reconsider(msgspec.Struct, frozen=True, kw_only=True):
     drift_usd: Usd = Usd(0)
     feeds: Feeds | None = None
     marks: Marks | None = None
+    standing: tuple[StandingView, ...] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

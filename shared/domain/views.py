@@ -22,6 +22,14 @@ POSITIONS: Final = f"{PREFIX}positions"  # executor: PositionsView
 RISK: Final = f"{PREFIX}risk"  # risk: RiskView
 DRIFT: Final = f"{PREFIX}drift"  # reconciler: DriftView
 FEEDS_PREFIX: Final = f"{PREFIX}feeds:"  # ingesters: a FeedsView each
+# Reasons for which the venue would take no order that opens.
+GEOBLOCK: Final = "geoblock"  # of where we are
+CLOSED_ONLY: Final = "closed_only"  # of who we are
+BANNED: Final = "banned"
+CLOCK: Final = "clock"  # ours and the venue's differ: ages and signatures are wrong
+VENUE: Final = "venue"  # it restarts, or is in a restricted mode
+IN_FORCE: Final = 2  # the level of a StandingView
+STANDING: Final = (GEOBLOCK, CLOSED_ONLY, BANNED, CLOCK, VENUE)
 V = TypeVar("V")
 
 
@@ -173,6 +181,15 @@ class PositionsView(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[OpenOrderView, ...]
 
 
+class StandingView(msgspec.Struct, frozen=True, kw_only=True):
+    """A reason for which the venue would take no order that opens, as it is known now."""
+
+    name: str  # of STANDING
+    level: int  # 2: in force; 1: the last look did not show it; 0: over, or never was
+    detail: str = ""
+    since_ns: int = 0
+
+
 class OutsideTrade(msgspec.Struct, frozen=True, kw_only=True):
     """A trade of the account by an order that the executor never sent."""
 
@@ -189,6 +206,9 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     collateral: Usd
     closed_only: bool
     orders: tuple[OrderReport, ...]
+    standing: tuple[StandingView, ...] = ()
+    tier: str = ""  # of the signer's limits, as the venue names it
+    throttled: tuple[str, ...] = ()  # endpoints that answer ever more slowly, in words
     outside: tuple[OutsideTrade, ...] = ()  # of the last hour, oldest first
 
 

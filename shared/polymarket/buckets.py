@@ -9,15 +9,17 @@ BURST_PART: Final = 15  # one part in so many of a window's requests may go at o
 
 
 class Bucket:
-    """Lets at most ``per_10s`` requests go in ten seconds, and a fifteenth of them on top at once.
+    """Lets at most ``per_10s`` requests go in ten seconds, and a burst of them on top at once.
 
-    It keeps one number, the time at which all that went would have gone had it gone evenly, so a
-    rate that changes holds from the next request on.
+    The burst is a fifteenth of them unless another is given. It keeps one number, the time at
+    which all that went would have gone had it gone evenly, so a rate that changes holds from the
+    next request on.
     """
 
-    def __init__(self, per_10s: int) -> None:
+    def __init__(self, per_10s: int, burst: int | None = None) -> None:
         assert per_10s > 0
         self.per_10s = per_10s
+        self._burst = burst
         self._even_ns = 0
         self._held_ns = 0
 
@@ -28,7 +30,22 @@ class Bucket:
 
     @property
     def burst(self) -> int:
-        return max(1, self.per_10s // BURST_PART)
+        return max(1, self.per_10s // BURST_PART if self._burst is None else self._burst)
+
+    def left(self, now_ns: int) -> int:
+        """Return how many requests may go at once; below zero: so many are owed."""
+        owed_ns = max(0, self._even_ns - now_ns)
+        return self.burst - -(-owed_ns // self.step_ns)
+
+    def change(self, per_10s: int, burst: int, now_ns: int) -> None:
+        """Take another rate and burst; no more may go at once for that."""
+        left = self.left(now_ns)
+        self.per_10s, self._burst = per_10s, burst
+        self.correct(left, now_ns)
+
+    def correct(self, left: int, now_ns: int) -> None:
+        """Let so many requests go at once from here on, whatever went before."""
+        self._even_ns = now_ns + (self.burst - min(left, self.burst)) * self.step_ns
 
     def wait_ns(self, now_ns: int) -> int:
         """Return how long the next request has to wait; 0: it may go."""

@@ -5,6 +5,7 @@
     VenueError
     ├── TransportError   no answer: time-out, connection lost
     ├── Throttled        429; definitive only when the signer's bucket refused it
+    ├── HeldBack         not sent: its turn would have come too late; definitive
     ├── Unavailable      425, 5xx, restricted modes, and answers that say "maybe"
     ├── Rejected         a definitive no, with a code
     ├── NotFound         404: the venue does not know the thing
@@ -87,6 +88,15 @@ class Throttled(VenueError):  # noqa: N818 - named for what happened to us
         super().__init__(endpoint, f"throttled, retry after {retry_after_s} s")
         self.definitive = definitive
         self.retry_after_s = retry_after_s
+
+
+class HeldBack(VenueError):  # noqa: N818 - named for what happened to us
+    """Not sent: a limit of the venue would have kept it waiting for longer than it was good for."""
+
+    definitive = True
+
+    def __init__(self, endpoint: str, waited_s: float) -> None:
+        super().__init__(endpoint, f"no turn within {waited_s:.3g} s under the venue's limits")
 
 
 class Unavailable(VenueError):  # noqa: N818 - named for what the venue is

@@ -73,6 +73,15 @@ def order_hash(terms: OrderTerms, chain_id: int = POLYGON) -> OrderHash:
     return OrderHash("0x" + digest.hex())
 
 
+def exchanges(chain_id: int = POLYGON) -> dict[str, str]:
+    """Return the contracts that settle orders, and so must be allowed to spend, by name."""
+    return {
+        "CTF exchange": _exchange(chain_id, "v1", neg_risk=False).address,
+        "neg-risk exchange": _exchange(chain_id, "v1", neg_risk=True).address,
+        "exchange V3": _exchange(chain_id, "v2", neg_risk=False).address,
+    }
+
+
 class Signer:
     """A private key. It is not printed and cannot be serialised."""
 
@@ -236,6 +245,7 @@ __all__ = [
     "SignedOrder",
     "Signer",
     "amounts",
+    "exchanges",
     "order_hash",
     "tradable_size",
 ]

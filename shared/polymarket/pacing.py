@@ -1,4 +1,7 @@
-"""Requests wait for their turn at each endpoint that has a limit, first come, first served."""
+"""Requests wait for their turn at each endpoint that has a limit, first come, first served.
+
+A limit may be of one endpoint or of a group of them; a request waits for both.
+"""
 
 import asyncio
 import logging
@@ -27,8 +30,15 @@ class Limited:
 class Pacer:
     """The rates of one process; endpoints that it was given no limit for go as they come."""
 
-    def __init__(self, per_10s: Mapping[str, int], *, monotonic_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        per_10s: Mapping[str, int],
+        groups: Mapping[tuple[str, ...], int] | None = None,
+        *,
+        monotonic_ns: Callable[[], int],
+    ) -> None:
         self._limited = {endpoint: Limited(limit) for endpoint, limit in per_10s.items()}
+        self._groups = [(names, Bucket(limit)) for names, limit in (groups or {}).items()]
         self._monotonic_ns = monotonic_ns
 
     def of(self, endpoint: str) -> Throttle:
@@ -54,17 +64,17 @@ class Pacer:
             while True:
                 now_ns = self._monotonic_ns()
                 limited.bucket.per_10s = limited.throttle.rate(now_ns)
-                wait_ns = limited.bucket.wait_ns(now_ns)
+                wait_ns = max(bucket.wait_ns(now_ns) for bucket in self._buckets(endpoint))
                 if wait_ns == 0:
                     break
                 await asyncio.sleep(wait_ns / NS_PER_S)
-            limited.bucket.spend(now_ns)
+            self.spend(endpoint)
 
     def spend(self, endpoint: str) -> None:
         """Count a repetition, which goes without waiting; whoever comes next waits for it."""
-        limited = self._limited.get(endpoint)
-        if limited is not None:
-            limited.bucket.spend(self._monotonic_ns())
+        now_ns = self._monotonic_ns()
+        for bucket in self._buckets(endpoint):
+            bucket.spend(now_ns)
 
     def went(self, endpoint: str, seconds: float, error: VenueError | None) -> None:
         """Take how a request fared: how long it took, and what came of it."""
@@ -81,3 +91,16 @@ class Pacer:
         if limited.throttle.cuts != cuts:
             detail = limited.throttle.describe()
             _logger.warning("throttled", extra={"fields": {"endpoint": endpoint, "detail": detail}})
+
+    def told(self, endpoint: str, headers: Mapping[str, str]) -> None:
+        """Hear what an answer says beside its body: nothing of an address's limits."""
+
+    def held_back(self) -> tuple[str, ...]:
+        """Return what people read of each endpoint whose answers say that it throttles us."""
+        described = ((name, each.throttle.describe()) for name, each in self._limited.items())
+        return tuple(f"{name}: {words}" for name, words in described if words)
+
+    def _buckets(self, endpoint: str) -> list[Bucket]:
+        limited = self._limited.get(endpoint)
+        own = [] if limited is None else [limited.bucket]
+        return own + [bucket for names, bucket in self._groups if endpoint in names]

@@ -5,7 +5,8 @@ from typing import Final
 
 import msgspec
 
-from shared.domain.ids import OrderHash
+from shared.domain.ids import OrderHash, TokenId
+from shared.domain.market import Protocol
 from shared.domain.observations import OrderReport, OwnFill, PostAnswer
 from shared.domain.units import NS_PER_S, Usd
 from shared.polymarket import parse_own, wire
@@ -42,13 +43,14 @@ class Venue(PublicVenue):
         self._account = account
         self._me = Me(wallet=account.wallet, owner=account.credentials.api_key)
 
-    async def post_order(self, signed: SignedOrder) -> PostAnswer:
+    async def post_order(self, signed: SignedOrder, *, turn_s: float | None = None) -> PostAnswer:
         """Post an order once; the return says that the venue took it.
 
-        After a ``definitive`` VenueError the order does not stand. After any other its outcome
-        is unknown: look it up by its hash, and never sign a second one for the same intent.
+        Where its turn under the venue's limits does not come within ``turn_s`` it is not sent:
+        HeldBack. After a ``definitive`` VenueError the order does not stand. After any other its
+        outcome is unknown: look it up by its hash, and never sign a second one for the same intent.
         """
-        body = await self._own("POST", "/order", body=signed.body)
+        body = await self._own("POST", "/order", body=signed.body, turn_s=turn_s)
         return parse_own.post_answer(body, signed.hash)
 
     async def order(self, order: OrderHash) -> OrderReport | None:
@@ -103,12 +105,36 @@ class Venue(PublicVenue):
 
     async def balance(self) -> Usd:
         """Return our collateral as the CLOB sees it; it caches (protocol.md 1.7)."""
-        params = {
-            "asset_type": "COLLATERAL",
-            "signature_type": str(self._account.signature_type),
-        }
-        body = await self._own("GET", "/balance-allowance", params=params)
-        return parse_own.balance(wire.decode(body, wire.Balance, where="/balance-allowance"))
+        return parse_own.balance(await self._balance())
+
+    async def allowances(self) -> dict[str, int]:
+        """Return what each contract may spend of our collateral, by its address in lower case.
+
+        In micro-dollars, up to 2**256 - 1.
+        """
+        where = "/balance-allowance"
+        told = (await self._balance()).allowances
+        if told is None:
+            raise WireError("no allowances", where=where)
+        try:
+            return {spender.lower(): int(text) for spender, text in told.items()}
+        except ValueError:
+            raise WireError("not a whole number", where=where, seen=told) from None
+
+    async def update_balance(self, token: TokenId | None = None, protocol: Protocol = "v1") -> None:
+        """Have the CLOB look at our collateral, or at a token of ours, on the chain again."""
+        await self._own("GET", "/balance-allowance/update", params=self._asset(token, protocol))
+
+    async def _balance(self) -> wire.Balance:
+        body = await self._own("GET", "/balance-allowance", params=self._asset(None, "v1"))
+        return wire.decode(body, wire.Balance, where="/balance-allowance")
+
+    def _asset(self, token: TokenId | None, protocol: Protocol) -> dict[str, str]:
+        kind = {"signature_type": str(self._account.signature_type)}
+        if token is None:
+            return {"asset_type": "COLLATERAL", **kind}
+        asset = "CONDITIONAL-V2" if protocol == "v2" else "CONDITIONAL"
+        return {"asset_type": asset, "token_id": token, **kind}
 
     async def closed_only(self) -> bool:
         """Tell whether only position-reducing orders pass."""
@@ -141,19 +167,25 @@ class Venue(PublicVenue):
         endpoint: str = "",
         params: Mapping[str, str] | None = None,
         body: bytes = b"",
+        turn_s: float | None = None,
     ) -> bytes:
         """Send a signed call. The signature covers the path without its query, and the body."""
-        timestamp_s = self._now_ns() // NS_PER_S
-        signed = l2_headers(self._account, method, path, body=body, timestamp_s=timestamp_s)
+
+        def signed() -> dict[str, str]:
+            timestamp_s = self._now_ns() // NS_PER_S
+            return l2_headers(self._account, method, path, body=body, timestamp_s=timestamp_s)
+
         return await self._http.send(
             Call(
                 endpoint=endpoint or (path if method == "GET" else f"{method} {path}"),
                 url=self.urls.clob + path,
                 method=method,
                 params=params or {},
-                headers={**signed, **_JSON} if body else signed,
+                headers=_JSON if body else {},
+                signed=signed,
                 body=body,
                 is_read=method == "GET",
+                turn_s=turn_s,
             )
         )
 

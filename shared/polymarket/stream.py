@@ -120,7 +120,7 @@ class _Link(Generic[E]):
                 close_timeout=pace.close_s_max,
                 max_queue=pace.frames_max,
                 max_size=pace.frame_bytes_max,
-                logger=_logger(),
+                logger=quiet_logger(),
             ) as socket:
                 return await self._converse(socket)
         except (OSError, TimeoutError, InvalidHandshake, WebSocketException) as e:
@@ -178,7 +178,7 @@ class _Link(Generic[E]):
 
 
 @cache
-def _logger() -> logging.Logger:
+def quiet_logger() -> logging.Logger:
     """Return a logger that never shows frames: one of them carries the credentials."""
     logger = logging.getLogger("websockets.client.quiet")
     logger.setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from shared.polymarket.errors import (
+    HeldBack,
     Throttled,
     TransportError,
     Unavailable,
@@ -42,8 +43,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "GET"
     params: Mapping[str, str] = {}
     headers: Mapping[str, str] = {}
+    signed: Callable[[], Mapping[str, str]] | None = None  # headers with a time: made when it goes
     body: bytes = b""
     is_read: bool = True
+    turn_s: float | None = None  # the longest it may wait for its turn; None: as long as it takes
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +77,10 @@ class Gate(Protocol):
         """Hear how an attempt ended."""
         ...
 
+    def told(self, endpoint: str, headers: Mapping[str, str]) -> None:
+        """Hear what an answer says beside its body, good or bad; before ``went``."""
+        ...
+
 
 class OpenGate:
     """Nothing waits."""
@@ -85,6 +92,9 @@ class OpenGate:
         return None
 
     def went(self, endpoint: str, seconds: float, error: VenueError | None) -> None:
+        return None
+
+    def told(self, endpoint: str, headers: Mapping[str, str]) -> None:
         return None
 
 
@@ -119,12 +129,22 @@ class Http:
 
         The deadline begins when the call may go: waiting for that is no fault of the venue.
         """
-        await self._gate.turn(call.endpoint)
+        await self._turn(call)
         try:
             async with asyncio.timeout(self._patience.deadline_s):
                 return await self._persist(call)
         except TimeoutError:
             raise TransportError(call.endpoint, "deadline passed") from None
+
+    async def _turn(self, call: Call) -> None:
+        if call.turn_s is None:
+            await self._gate.turn(call.endpoint)
+            return
+        try:
+            async with asyncio.timeout(max(0.0, call.turn_s)):
+                await self._gate.turn(call.endpoint)
+        except TimeoutError:
+            raise HeldBack(call.endpoint, call.turn_s) from None
 
     async def _persist(self, call: Call) -> Answer:
         left = self._patience.attempts if call.is_read else 1
@@ -149,6 +169,10 @@ class Http:
         except VenueError as e:
             self._gate.went(call.endpoint, clock() - began_s, e)
             raise
+        except asyncio.CancelledError:
+            given_up = VenueError(call.endpoint, "given up")
+            self._gate.went(call.endpoint, clock() - began_s, given_up)
+            raise
         self._gate.went(call.endpoint, clock() - began_s, None)
         return answer
 
@@ -161,10 +185,11 @@ class Http:
                     call.method,
                     call.url,
                     params=dict(call.params) or None,
-                    headers=dict(call.headers),
+                    headers={**call.headers, **(call.signed() if call.signed else {})},
                     content=call.body or None,
                 )
             status = answer.status_code
+            self._gate.told(call.endpoint, answer.headers)
         except TimeoutError:
             raise TransportError(call.endpoint, "timed out") from None
         except httpx.HTTPError as e:

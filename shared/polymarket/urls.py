@@ -7,6 +7,7 @@ import msgspec
 MARKET_PATH: Final = "/ws/market"
 USER_PATH: Final = "/ws/user"
 ACTIVITY_PATH: Final = "/rtds"
+GEOBLOCK_PATH: Final = "/api/geoblock"
 
 
 class VenueUrls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,6 +19,7 @@ class VenueUrls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     market_ws: str = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
     user_ws: str = "wss://ws-subscriptions-clob.polymarket.com/ws/user"
     activity_ws: str = "wss://ws-live-data.polymarket.com"
+    geoblock: str = "https://polymarket.com/api/geoblock"  # the site's host, not the API's
 
     @classmethod
     def local(cls, base_url: str) -> "VenueUrls":
@@ -34,6 +36,7 @@ class VenueUrls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             market_ws=socket + MARKET_PATH,
             user_ws=socket + USER_PATH,
             activity_ws=socket + ACTIVITY_PATH,
+            geoblock=base + GEOBLOCK_PATH,
         )
 
 

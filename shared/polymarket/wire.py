@@ -142,6 +142,8 @@ class GammaMarket(msgspec.Struct, frozen=True, rename="camel"):
     events: list[GammaEvent] | None = None
     category: str | None = None
     tags: GammaTags = None
+    version: str | None = None
+    clob_token_ids: str | list[str] | None = None  # a JSON list, as text
 
 
 class GammaPage(msgspec.Struct, frozen=True):
@@ -308,10 +310,19 @@ class CancelAnswer(msgspec.Struct, frozen=True):
 
 class Balance(msgspec.Struct, frozen=True):
     balance: str
+    allowances: dict[str, str] | None = None
 
 
 class ClosedOnly(msgspec.Struct, frozen=True):
     closed_only: bool
+
+
+class Geoblock(msgspec.Struct, frozen=True):
+    """What the site's host says of where we are."""
+
+    blocked: bool
+    country: str = ""
+    region: str = ""
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -93,6 +93,7 @@ class VenueConfig(Section, frozen=True):
     market_ws_url: str = ""
     user_ws_url: str = ""
     activity_ws_url: str = ""
+    geoblock_url: str = ""
     chain_rpc_url: str = ""
     chain_ws_url: str = ""
     deadline_s: Deadline = 3
@@ -193,6 +194,9 @@ class ExecutorConfig(Section, frozen=True):
     poll_interval_ms: Annotated[int, Range(100, 3_600_000)] = 5_000
     poll_overlap_s: Seconds = 120
     book_age_ms_max: Ms = 2_000
+    clock_every_s: Seconds = 60
+    standing_every_s: Seconds = 3_600
+    probes_waived: tuple[str, ...] = ()
 
 
 class ReconcilerConfig(Section, frozen=True):
@@ -351,6 +355,7 @@ def _addresses(local_url: str | None) -> dict[str, str]:
             "market_ws_url": "wss://ws-subscriptions-clob.polymarket.com/ws/market",
             "user_ws_url": "wss://ws-subscriptions-clob.polymarket.com/ws/user",
             "activity_ws_url": "wss://ws-live-data.polymarket.com",
+            "geoblock_url": "https://polymarket.com/api/geoblock",
         }
     base = local_url.rstrip("/")
     stream = "ws" + base.removeprefix("http")
@@ -361,4 +366,5 @@ def _addresses(local_url: str | None) -> dict[str, str]:
         "market_ws_url": f"{stream}/ws/market",
         "user_ws_url": f"{stream}/ws/user",
         "activity_ws_url": f"{stream}/rtds",
+        "geoblock_url": f"{base}/api/geoblock",
     }

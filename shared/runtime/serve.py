@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -65,6 +65,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
 
 
+class NotReadyError(Exception):
+    """The world is not as a service needs it; says what was expected, seen, and what to do."""
+
+
 class Built(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     """A service ready to run: its core, a shell for each lane, the lanes it may hold."""
 
@@ -72,6 +76,9 @@ class Built(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     make_shell: Callable[[Lane], Shell[S]]
     partitions: tuple[int, ...] = tuple(range(PARTITIONS))
     background: Sequence[Callable[[], Any]] = ()  # coroutine functions that live with the process
+    before: Callable[[], Awaitable[None]] | None = (
+        None  # done before a lane is taken, or not at all
+    )
 
 
 def urls_of(config: Config) -> VenueUrls:
@@ -84,6 +91,7 @@ def urls_of(config: Config) -> VenueUrls:
         market_ws=venue.market_ws_url,
         user_ws=venue.user_ws_url,
         activity_ws=venue.activity_ws_url,
+        geoblock=venue.geoblock_url,
     )
 
 
@@ -103,7 +111,7 @@ def main(name: str, build: Callable[[Context], Built[Any]]) -> None:
     setup_logging(name, config.telemetry.log_level)
     try:
         uvloop.run(_run(name, config, build))
-    except SecretError as e:
+    except (SecretError, NotReadyError) as e:
         sys.exit(f"{name}: {e}")
     except (TimeoutError, nats.errors.Error) as e:
         sys.exit(f"{name}: the bus at {config.nats.url} is away or not provisioned: {e!r}")
@@ -148,6 +156,8 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
     log_event(log, logging.INFO, "service_started", instance=instance, config=config_hash(config))
     try:
         built = build(context)
+        if built.before is not None:
+            await built.before()
         await _Lanes(built, context, stopping).run()
     finally:
         tracing.shutdown()
@@ -286,4 +296,4 @@ class _Lanes:
         del self._held[lane.partition]
 
 
-__all__ = ["Built", "Context", "main", "urls_of"]
+__all__ = ["Built", "Context", "NotReadyError", "main", "urls_of"]

@@ -20,6 +20,7 @@ from services.executor.state import Draft, Policy, State
 from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import running
 from shared.domain.ids import OrderHash, TokenId, Wallet
+from shared.domain.market import Side
 from shared.domain.messages import (
     Batch,
     Fact,
@@ -184,13 +185,15 @@ class System:
         await self.store.write_views({book_key(book.token): encode(trusted)})
         return market
 
-    async def approve(self, market: Any, *, ttl_s: float) -> OrderApproved:
+    async def approve(
+        self, market: Any, *, ttl_s: float, side: Side = "BUY", limit: int = 500_000
+    ) -> OrderApproved:
         now_ns = self.clock.now_ns()
         name = f"{now_ns:032x}"
         approval = OrderApproved(
             id=name, cause="", root=name, ts_ns=now_ns, leader=LEADER,
-            condition=market.condition, token=market.tokens[0], side="BUY",
-            size=Shares(10_000_000), limit=Price(500_000), leader_price=Price(500_000),
+            condition=market.condition, token=market.tokens[0], side=side,
+            size=Shares(10_000_000), limit=Price(limit), leader_price=Price(500_000),
             worst_usd=Usd(6_000_000), reduces=False, market=market,
             expires_ns=now_ns + int(ttl_s * NS_PER_S),
             quote=Quote(best_bid=None, best_ask=None, depth=Shares(0), book_age_ns=0),
@@ -230,6 +233,10 @@ class System:
     async def rule(self, **rule: Any) -> None:
         async with httpx.AsyncClient() as http:
             (await http.post(f"{self.url}/admin/rules", json=[rule])).raise_for_status()
+
+    async def admin(self, what: str, **body: Any) -> None:
+        async with httpx.AsyncClient() as http:
+            (await http.post(f"{self.url}/admin/{what}", json=body)).raise_for_status()
 
     async def end_rules(self) -> None:
         async with httpx.AsyncClient() as http:

@@ -179,7 +179,10 @@ class Stack:
     def _with_key(self, program: Program) -> Program:
         if program.name != "executor":
             return program
-        environ: Mapping[str, str] = {**program.environ, "DRIFTLESS_PRIVATE_KEY": KEY}
+        path = self._directory / "key"
+        path.touch(mode=0o600)
+        path.write_text(KEY)
+        environ: Mapping[str, str] = {**program.environ, "DRIFTLESS_PRIVATE_KEY_FILE": str(path)}
         return msgspec.structs.replace(program, environ=environ)
 
     async def _is_ready(self) -> bool:

@@ -1,15 +1,28 @@
 """`check` judges clocks, keys and leaders without reading a secret."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import httpx
+import msgspec
 import pytest
 
-from services.ctl.check import Line, clock_line, code_of, key, leaders, table
+from services.ctl.check import code_of, key, leaders, table
+from services.ctl.check_venue import line_of, venue
 from services.ctl.errors import AWAY, FINDING, OK
-from shared.domain.units import NS_PER_MS, NS_PER_S
+from services.ctl.lines import Line
+from services.paper_venue.config import Funded
+from services.paper_venue.config import VenueConfig as VenueSettings
+from services.paper_venue.server import running
+from shared.domain.ids import Wallet
+from shared.domain.units import Usd
+from shared.polymarket import probes
+from shared.polymarket.orders import Signer
+from shared.polymarket.probing import ALL, PUBLIC, WITH_KEY
 from shared.runtime.config import AccountConfig, Config, LeaderConfig, VenueConfig
 from shared.runtime.secrets import PRIVATE_KEY
-from tests.unit.ctl.ctl_facts import LEADER, START_NS
+from tests.unit.ctl.ctl_facts import LEADER
 from tests.unit.ctl.test_ctl_show import page_of
 
 WALLET = "0x" + "22" * 20
@@ -22,17 +35,6 @@ def config(key_file: str | None = None, mode: str = "paper") -> Config:
         account=AccountConfig(wallet=WALLET, key_file=key_file),  # type: ignore[arg-type]
         venue=VenueConfig(local_url=local),
     )
-
-
-@pytest.mark.parametrize(
-    ("ahead_ms", "outcome"),
-    [(0, "ok"), (999, "ok"), (2_500, "ok"), (3_500, "warn"), (-3_500, "warn"),
-     (12_000, "fail"), (-11_500, "fail")],
-)  # fmt: skip
-def test_a_clock_is_judged_by_what_whole_seconds_can_tell(ahead_ms: int, outcome: str) -> None:
-    """The venue's time is cut to seconds, so up to a second of difference is none."""
-    theirs_ns = (START_NS + ahead_ms * NS_PER_MS) // NS_PER_S * NS_PER_S
-    assert clock_line(START_NS, theirs_ns).outcome == outcome
 
 
 def test_a_key_file_of_ones_own_is_right(tmp_path: Path) -> None:
@@ -84,3 +86,127 @@ def test_the_code_says_what_kind_of_thing_fails(failed: list[str], code: int) ->
     lines += [Line(name=name, outcome="fail", found="x", cure="do y") for name in failed]
     assert code_of(lines) == code
     assert page_of(table(lines)).count("-> do y") == len(failed)
+
+
+# --- who else gets at the key's file --------------------------------------------------------------
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Path:
+    path = tmp_path / "mine" / "key"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("not looked at")
+    path.chmod(0o600)
+    return path
+
+
+def test_a_link_is_judged_by_what_it_names(held: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(held)
+    assert key(config(str(link)), {}).outcome == "ok"
+    held.chmod(0o640)
+    line = key(config(str(link)), {})
+    assert (line.outcome, line.cure) == ("fail", f"chmod 600 {held}")
+    assert str(link) in line.found
+    held.unlink()
+    assert key(config(str(link)), {}).outcome == "fail"
+
+
+def test_who_may_write_a_directory_may_replace_the_key_in_it(held: Path) -> None:
+    held.parent.chmod(0o770)
+    line = key(config(str(held)), {})
+    assert (line.outcome, line.cure) == ("fail", f"chmod go-w {held.parent}")
+    held.parent.chmod(0o1777)  # sticky, as /tmp is: others may not
+    assert key(config(str(held)), {}).outcome == "ok"
+
+
+def test_the_directory_of_the_link_counts_too(held: Path, tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    (open_to_all / "link").symlink_to(held)
+    open_to_all.chmod(0o777)
+    line = key(config(str(open_to_all / "link")), {})
+    assert (line.outcome, line.cure) == ("fail", f"chmod go-w {open_to_all}")
+
+
+def test_a_directory_is_no_key(tmp_path: Path) -> None:
+    assert key(config(str(tmp_path)), {}).outcome == "fail"
+
+
+# --- the probes of the venue ----------------------------------------------------------------------
+
+SIGNER = Signer.from_hex("0x" + "9a" * 32)  # a throw-away key
+
+
+@pytest.fixture
+async def local() -> AsyncIterator[tuple[Config, httpx.AsyncClient]]:
+    wallet = Wallet(SIGNER.address.lower())
+    funded = VenueSettings(accounts=(Funded(wallet=wallet, usd=Usd(100_000_000)),))
+    async with running(funded) as served, httpx.AsyncClient(base_url=served.url) as admin:
+        book = {"slug": "one", "bids": [["0.47", "120"]], "asks": [["0.5", "25000"]]}
+        await admin.post("/admin/market", json=book)
+        account = AccountConfig(wallet=wallet)
+        venue_config = VenueConfig(local_url=served.url)
+        yield Config(mode="paper", account=account, venue=venue_config), admin
+
+
+async def lines(settings: Config, **options: Any) -> dict[str, Line]:
+    environ = {PRIVATE_KEY: "0x" + "9a" * 32}
+    found = await venue(settings, environ, stream_s=0.2, **options)
+    return {line.name.removeprefix("probe: "): line for line in found}
+
+
+async def test_every_probe_is_shown_and_those_that_need_the_key_say_so(
+    local: tuple[Config, httpx.AsyncClient],
+) -> None:
+    found = await lines(local[0])
+    assert tuple(found) == ALL
+    assert {name for name, line in found.items() if line.outcome == "skip"} == set(WITH_KEY)
+    assert "--with-key" in found["allowances"].found
+    assert found["activity stream"].outcome == "warn"  # silent; in live mode it would be a failure
+    assert {found[name].outcome for name in PUBLIC if name != "activity stream"} == {"ok"}
+
+
+async def test_with_the_key_they_are_made(local: tuple[Config, httpx.AsyncClient]) -> None:
+    settings, admin = local
+    await admin.post("/admin/account", json={"address": SIGNER.address, "closed_only": True})
+    found = await lines(settings, with_key=True)
+    assert {name: found[name].outcome for name in WITH_KEY} == {
+        **dict.fromkeys(WITH_KEY, "ok"),
+        "closed only": "fail",
+    }
+    assert "expected an account that may open" in found["closed only"].found
+
+
+async def test_a_waived_probe_warns(local: tuple[Config, httpx.AsyncClient]) -> None:
+    settings, admin = local
+    await admin.post("/admin/geoblock", json={"blocked": True, "country": "GB"})
+    assert (await lines(settings))["geoblock"].outcome == "fail"
+    executor = msgspec.structs.replace(settings.executor, probes_waived=("geoblock",))
+    waived = msgspec.structs.replace(settings, executor=executor)
+    assert (await lines(waived))["geoblock"].outcome == "warn"
+
+
+async def test_a_venue_that_is_away_fails_once_and_the_rest_was_not_asked() -> None:
+    found = await lines(config())
+    assert found["venue"].outcome == "fail"
+    assert {line.outcome for name, line in found.items() if name != "venue"} == {"skip"}
+    assert set(found) == {"venue", *ALL}
+
+
+async def test_an_unanswered_probe_fails_where_real_money_is() -> None:
+    silent = probes.unanswered("geoblock", "not blocked", "timed out")
+    assert line_of(silent, config()).outcome == "warn"
+    assert line_of(silent, config(mode="live")).outcome == "fail"
+
+
+async def test_a_leader_without_activity_is_named(local: tuple[Config, httpx.AsyncClient]) -> None:
+    settings, admin = local
+    made = (await admin.post("/admin/market", json={"slug": "two", "asks": [["0.5", "99"]]})).json()
+    busy, idle = "0x" + "1e" * 20, "0x" + "2f" * 20
+    fill = {"condition": made["condition"], "outcome": 0, "side": "BUY", "size": "5"}
+    await admin.post("/admin/fill", json={"wallet": busy, **fill, "immediate": True})
+    leaders = tuple(LeaderConfig(wallet=Wallet(each)) for each in (busy, idle))
+    found = await lines(msgspec.structs.replace(settings, leaders=leaders))
+    named = {name: line.outcome for name, line in found.items() if name.startswith("leader")}
+    assert named == {f"leader {idle[:10]}": "warn"}

@@ -2,13 +2,18 @@
 
 from typing import Any
 
+import pytest
+
 from services.risk.core import evolve
+from services.risk.rules import STANDING_REASONS
 from services.risk.state import Equity, Feeds, Reconsider, State, View
 from shared.domain.messages import OrderApproved, RegimeChanged
 from shared.domain.units import Usd
+from shared.domain.views import STANDING, StandingView
 from tests.support.risk_builders import (
     HEARD,
     NOW_NS,
+    account,
     approval_in,
     cents,
     closed,
@@ -233,3 +238,39 @@ def test_the_operators_word_is_a_floor_under_the_rules() -> None:
     assert state.regime == "halted"
     step(state, reduce_only("still"))
     assert (state.regime, state.ordered) == ("halted", "reduce_only")  # the rule is stricter
+
+
+def stood(state: State, *levels: tuple[str, int]) -> list[str]:
+    standing = tuple(StandingView(name=name, level=level) for name, level in levels)
+    request = Reconsider(now_ns=NOW_NS, views={}, feeds=HEARD, standing=standing)
+    return [fact.reason for fact in step(state, request) if isinstance(fact, RegimeChanged)]
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_where_the_venue_takes_nothing_that_opens_only_reducing_goes_on(name: str) -> None:
+    state = State()
+    assert stood(state, (name, 0)) == []
+    assert stood(state, (name, 1)) == []  # never was in force
+    assert stood(state, (name, 2)) == [name]
+    assert state.regime == "reduce_only"
+    assert stood(state, (name, 1)) == []  # one look without it is not enough
+    assert stood(state) == []  # and neither is no word: the executor restarted
+    assert state.regime == "reduce_only"
+    assert stood(state, (name, 0)) == [f"{name} over"]
+    assert state.regime == "normal"
+
+
+def test_each_reason_is_left_by_itself() -> None:
+    state = State()
+    stood(state, ("geoblock", 2), ("venue", 2))
+    assert stood(state, ("geoblock", 2), ("venue", 0)) == ["geoblock"]
+    assert state.regime == "reduce_only"
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_an_entry_is_refused_by_name_before_the_regime_has_changed(name: str) -> None:
+    known = account(standing=(StandingView(name=name, level=2),))
+    refused = refusal_in(step(State(), review(intent(0, 10), view(account=known))))
+    assert refused.verdicts[-1].reason == STANDING_REASONS[name]
+    almost = account(standing=(StandingView(name=name, level=1),))
+    assert approval_in(step(State(), review(intent(0, 10), view(account=almost))))
