@@ -79,6 +79,13 @@ chaos: $(STAMP) ## kill every process in turn and at random, 25 minutes: [KILLS=
 	@$(BIN)/python -m services.lab.chaos --kills $(KILLS) --seed $(SEED) \
 	  $(if $(filter command line environment,$(origin MINUTES)),--minutes $(MINUTES))
 
+SEEDS ?= 1000
+FROM ?= 1
+
+.PHONY: simulate
+simulate: $(STAMP) ## simulate many seeds in virtual time: make simulate [SEEDS=1000] [FROM=1]
+	@$(BIN)/python -m tests.simulation.many --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS)
+
 .PHONY: mutants
 mutants: $(STAMP) ## mutate the deciding modules and count who survives (pip install mutmut first)
 	@$(BIN)/python -m mutmut run --max-children $(WORKERS)

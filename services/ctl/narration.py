@@ -336,7 +336,8 @@ def _compared(
         case m.DriftFound():
             cause = fact.probable_cause.replace("_", " ")
             worth = usd(fact.usd)
-            return f"drift of {worth} in {names.token(fact.token)}: {_sides(fact)} ({cause})"
+            why = f": {fact.evidence}" if fact.evidence else ""
+            return f"drift of {worth} in {names.token(fact.token)}: {_sides(fact)} ({cause}{why})"
         case m.DriftCleared():
             kind = "drift" if fact.found else "suspicion"
             lasted = duration(fact.duration_ms * NS_PER_MS)

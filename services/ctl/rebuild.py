@@ -9,15 +9,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from services.ctl.asking import publish
 from services.ctl.errors import CtlError, UsageError
 from services.ctl.figures import decimal, json_text, shares, short
 from services.ctl.options import ConfigOption, JsonOption, console
-from services.ctl.session import Session, find_place, session
+from services.ctl.session import USER, Session, find_place, session
 from services.executor.state import State as ExecutorState
 from services.lab.rebuilding import Rebuilt, save
 from services.lab.rebuilding import rebuild as rebuilt_of
 from services.lab.replay import REGISTRY
-from shared.domain.ids import TokenId
+from shared.domain.ids import TokenId, content_id
+from shared.domain.messages import ReduceOnly
 from shared.domain.observations import PositionReport
 from shared.polymarket.errors import VenueError
 from shared.polymarket.public import PublicVenue
@@ -54,7 +56,8 @@ def rebuild(
     leader caused which position and what it cost. The executor's positions are compared with the
     venue's here and shown; at the next start the reconciler reports each difference and the
     executor takes over what the venue says, as facts. They belong to no leader: nothing will sell
-    them but you.
+    them but you. Trading begins reduce-only, since what leaders did last looks new to a new ledger
+    and was copied already: `driftless resume` when the positions are right.
 
     Example: driftless rebuild risk
 
@@ -86,6 +89,8 @@ async def _rebuild(
                     raise CtlError(f"{e}: `driftless verify` tells more; restore the ledger") from e
         _refuse_loss(done, from_venue)
         theirs = await _at_venue(at) if from_venue and "executor" in services else None
+        if from_venue:  # first: no service may start without it
+            await publish(at.ledger, _only_reduce())
         await save(at.store, done)
     gaps = differences(done, theirs) if theirs is not None else None
     if as_json:
@@ -95,6 +100,15 @@ async def _rebuild(
     if gaps is not None:
         console().print(venue_table(gaps))
     print(verdict(done))
+    if from_venue:
+        print("trading begins reduce-only: `driftless resume` once the positions are right")
+
+
+def _only_reduce() -> ReduceOnly:
+    """Return the command to take no new risk: what leaders did lately looks new to a new ledger."""
+    now_ns, reason = SystemClock().now_ns(), "begun anew from the venue"
+    id_ = content_id("reduce_only", USER, reason, now_ns)
+    return ReduceOnly(id=id_, cause="", root=id_, ts_ns=now_ns, reason=reason, actor=USER)
 
 
 def _refuse_loss(done: list[Rebuilt], from_venue: bool) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Final
 from services.executor.following import Follower
 from services.executor.session import LOOKBACK_NS, Session
 from shared.domain.observations import OrderReport, OwnFill
-from shared.domain.units import NS_PER_S
-from shared.domain.views import AccountView
+from shared.domain.units import NS_PER_S, Shares
+from shared.domain.views import AccountView, OutsideTrade
 from shared.polymarket.errors import Garbage, VenueError
 from shared.polymarket.parse_own import Me
 from shared.polymarket.stream import Host, pump
@@ -17,6 +17,7 @@ from shared.runtime.logs import log
 
 _THOROUGH_EVERY_NS: Final = 300 * NS_PER_S
 _LATE_NS: Final = 86_400 * NS_PER_S  # how long ago an order may have closed whose fills are read
+_OUTSIDE_NS: Final = 3_600 * NS_PER_S  # how long trades of other orders are shown
 _logger = logging.getLogger(__name__)
 
 
@@ -25,6 +26,7 @@ class Feeds:
 
     def __init__(self, session: Session, follower: Follower) -> None:
         self._session, self._follower = session, follower
+        self._outside: dict[str, OutsideTrade] = {}  # by trade and order
         self._thorough_ns = 0  # when to read far back next: at the start, first of all
 
     async def listen(self) -> None:
@@ -65,13 +67,31 @@ class Feeds:
         for fill in await session.venue.own_trades(after_s=self._read_from_s(now_ns)):
             if session.knows(fill.order):
                 await session.lane.submit(fill)
+            else:
+                self._note(fill)
         view = AccountView(
             as_of_ns=now_ns,
             collateral=await session.venue.balance(),
             closed_only=await session.venue.closed_only(),
             orders=tuple(await session.venue.open_orders()),
+            outside=self._outside_since(now_ns - _OUTSIDE_NS),
         )
         await session.lane.submit(view)
+
+    def _note(self, fill: OwnFill) -> None:
+        """Keep a trade that is not ours to book: it explains a difference to the venue."""
+        shares = fill.size if fill.side == "BUY" else Shares(-fill.size)
+        if fill.settlement != "FAILED":
+            self._outside[f"{fill.trade}|{fill.order}"] = OutsideTrade(
+                trade=fill.trade, token=fill.token, shares=shares, venue_ns=fill.venue_ns
+            )
+        else:
+            self._outside.pop(f"{fill.trade}|{fill.order}", None)
+
+    def _outside_since(self, from_ns: int) -> tuple[OutsideTrade, ...]:
+        kept = {key: each for key, each in self._outside.items() if each.venue_ns >= from_ns}
+        self._outside = kept
+        return tuple(sorted(kept.values(), key=lambda each: (each.venue_ns, each.trade)))
 
     def _read_from_s(self, now_ns: int) -> int:
         """Return where to read fills from: an overlap, and every order not yet settled."""

@@ -7,10 +7,11 @@ import random
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
+import nats
 
 from services.ctl.supervise import SERVICES
 from services.lab.bench_stack import System
@@ -21,6 +22,9 @@ from shared.runtime.lease import TTL_S
 from shared.runtime.ports import Lane
 from shared.runtime.streams import LEASES
 
+T = TypeVar("T")
+
+_AWAY_S_MAX: Final = 40.0  # of the broker, before the run is given up
 _FROZEN_S: Final = (TTL_S + 0.3, TTL_S + 1.5)  # until somebody else holds the lane
 _TWIN_S: Final = (2.0, 4.0)  # a second copy lives so long
 _AWAY_S: Final = (0.0, 1.0)  # a killed server stays away so long
@@ -56,6 +60,16 @@ FEED_FAULTS: Final[dict[str, dict[str, Any]]] = {
 }
 _clock = SystemClock()
 SERVER_BLOWS: Final = ("nats killed", "redis killed", "redis flushed")
+
+
+async def patient(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask a broker that may be away for a while, as we make it be."""
+    async with asyncio.timeout(_AWAY_S_MAX):
+        while True:
+            try:
+                return await ask()
+            except (TimeoutError, nats.errors.Error):
+                await asyncio.sleep(0.2)
 
 
 class Blow(NamedTuple):
@@ -144,7 +158,7 @@ class Thrower:
         pid, held = await self._find(name)
         if pid is None:
             return None
-        seq = await self._system.ledger.head()
+        seq = await patient(self._system.ledger.head)
         at_ns = _clock.now_ns()
         _signal(pid, signal.SIGKILL)
         return Struck(
@@ -182,7 +196,8 @@ class Thrower:
     async def lease(self, lane: Lane) -> tuple[int, str]:
         """Return the newest revision of a lane's lease, and who wrote it."""
         body = msgspec.json.encode({"last_by_subj": f"$KV.leases.{lane.name}"})
-        reply = await self._system.client.request(f"$JS.API.DIRECT.GET.{LEASES}", body, timeout=5)
+        api = f"$JS.API.DIRECT.GET.{LEASES}"
+        reply = await patient(lambda: self._system.client.request(api, body, timeout=2))
         headers: Mapping[str, str] = reply.headers or {}
         return int(headers.get("Nats-Sequence", 0)), reply.data.decode(errors="replace")
 

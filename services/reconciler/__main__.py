@@ -21,6 +21,7 @@ def build(context: Context) -> Built[State]:
     policy = Policy(
         confirmations=settings.confirmations,
         grace_ns=settings.grace_ms * NS_PER_MS,
+        excuse_ns_max=settings.excuse_ms_max * NS_PER_MS,
         dust=settings.dust_shares,
     )
     patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)

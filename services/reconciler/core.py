@@ -5,11 +5,11 @@ moved for a grace period and the same difference was seen in several observation
 than the last. A confirmed difference is a fact; the owner of the position applies it, once.
 """
 
-from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
+from services.reconciler.causes import Diagnosis, Known, diagnose
 from shared.domain.ids import ConditionId, OrderHash, TokenId, content_id
 from shared.domain.messages import DriftCleared, DriftFound, DriftSuspected, Fact, OrphanFound
 from shared.domain.observations import OrderReport, PositionReport
@@ -20,6 +20,7 @@ from shared.domain.views import DriftLine, DriftView, PositionsView, PositionVie
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     confirmations: int  # observations that must agree, the first included
     grace_ns: int  # how long a token that moved is excused: the venue's index lags
+    excuse_ns_max: int  # how long an open order or an unsettled fill excuses its token
     dust: Shares
 
 
@@ -48,6 +49,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     observed: tuple[PositionReport, ...]
     open_orders: tuple[OrderReport, ...]
     agreed: dict[TokenId, int] = {}
+    known: dict[TokenId, Known] = {}  # of differences that are about to be found
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ORPHANS_KEPT = 100
+_UNREAD = Diagnosis("unexplained", "the venue's account of it could not be read")
 
 
 def difference(policy: Policy, seen: Observation) -> list[Difference]:
@@ -105,11 +108,13 @@ def _stake(
 def _is_excused(
     policy: Policy, seen: Observation, token: TokenId, mine: PositionView | None
 ) -> bool:
-    if any(order.token == token for order in seen.believed.orders):
+    """Tell whether something of a token is in motion, or was a moment ago; not for ever."""
+    since = [order.since_ns for order in seen.believed.orders if order.token == token]
+    if mine is not None and mine.unsettled:
+        since.append(mine.unsettled_since_ns)
+    if any(seen.as_of_ns - since_ns < policy.excuse_ns_max for since_ns in since):
         return True
-    if mine is None:
-        return False
-    return mine.unsettled != 0 or seen.as_of_ns - mine.changed_ns < policy.grace_ns
+    return mine is not None and seen.as_of_ns - mine.changed_ns < policy.grace_ns
 
 
 def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
@@ -158,6 +163,10 @@ def _found(entry: Difference, suspect: Suspect, seen: Observation, now_ns: int) 
     first = content_id(
         "drift_suspected", entry.token, entry.believed, entry.observed, suspect.first_seen_ns
     )
+    mine = next((p for p in seen.believed.positions if p.token == entry.token), None)
+    known = seen.known.get(entry.token)
+    gap = Shares(entry.observed - entry.believed)
+    told = diagnose(gap, entry.token, entry.outcome, mine, known) if known else _UNREAD
     return DriftFound(
         id=content_id("drift_found", first),
         cause=first,
@@ -169,19 +178,10 @@ def _found(entry: Difference, suspect: Suspect, seen: Observation, now_ns: int) 
         believed=entry.believed,
         observed=entry.observed,
         usd=entry.usd,
-        probable_cause=_probable_cause(entry, seen.observed),
+        probable_cause=told.cause,
         first_seen_ns=suspect.first_seen_ns,
+        evidence=told.evidence,
     )
-
-
-def _probable_cause(entry: Difference, observed: Iterable[PositionReport]) -> str:
-    """Name what most likely happened; the correction is the same whatever it was."""
-    if entry.observed == 0:
-        others = {report.condition for report in observed}
-        return "sold_outside" if entry.condition in others else "redeemed_or_sold_outside"
-    if entry.observed > entry.believed:
-        return "missed_fill_or_bought_outside" if entry.believed else "bought_outside"
-    return "phantom_fill_or_sold_outside"
 
 
 def _cleared(token: TokenId, suspect: Suspect, now_ns: int) -> DriftCleared:

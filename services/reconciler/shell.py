@@ -3,14 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from services.reconciler.causes import Known, by_market
 from services.reconciler.core import Observation, Policy, State, difference, view
 from shared.domain.freshness import age_ns
-from shared.domain.ids import OrderHash, TokenId, Wallet
-from shared.domain.units import Shares
+from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet
+from shared.domain.observations import Activity
+from shared.domain.units import NS_PER_S, Price, Shares
 from shared.domain.views import (
     ACCOUNT,
     DRIFT,
@@ -20,12 +22,13 @@ from shared.domain.views import (
     decode,
     encode,
 )
-from shared.polymarket.errors import VenueError
-from shared.polymarket.public import PublicVenue
+from shared.polymarket.errors import Garbage, VenueError
+from shared.polymarket.public import CONDITIONS_MAX, PublicVenue
 from shared.runtime.logs import log
 from shared.runtime.ports import Store, StoreAwayError
 from shared.runtime.runner import LaneHandle, QuietShell
 
+_LATELY_NS: Final = 3_600 * NS_PER_S  # how far back a cause is looked for
 _logger = logging.getLogger(__name__)
 
 
@@ -45,6 +48,7 @@ class Shell(QuietShell[State]):
         self._account_age_ns_max = account_age_ns_max
         self._agreed: dict[TokenId, tuple[Shares, Shares, int]] = {}
         self._resting: set[OrderHash] = set()
+        self._told: set[TokenId] = set()
         self._latest: Observation | None = None
 
     async def start(self, state: State, lane: LaneHandle) -> None:
@@ -83,7 +87,40 @@ class Shell(QuietShell[State]):
             observed=tuple(observed),
             open_orders=both,  # one just posted is not an orphan: it must be seen twice
         )
-        return msgspec.structs.replace(seen, agreed=self._count(seen))
+        agreed = self._count(seen)
+        due = {token for token, times in agreed.items() if times >= self._policy.confirmations}
+        known = await self._explain(seen, due, told) if due - self._told else {}
+        self._told = due  # what was told with its cause is not read about again and again
+        return msgspec.structs.replace(seen, agreed=agreed, known=known)
+
+    async def _explain(
+        self, seen: Observation, tokens: set[TokenId], account: AccountView
+    ) -> dict[TokenId, Known]:
+        """Read what the venue tells of the account lately; nothing where it cannot be read."""
+        gaps = difference(self._policy, seen)
+        markets = {each.token: each.condition for each in gaps if each.token in tokens}
+        asked = sorted(set(markets.values()))[:CONDITIONS_MAX]
+        start_s = (seen.as_of_ns - _LATELY_NS) // NS_PER_S
+        rows: list[Activity] = []
+        payouts: dict[ConditionId, tuple[Price, Price]] = {}
+        try:
+            async for page in self._venue.activity(self._wallet, start_s=start_s):
+                rows += [row for row in page.rows if isinstance(row, Activity)]
+            for row in await self._venue.resolutions(asked):
+                if not isinstance(row, Garbage):
+                    payouts[row.condition] = row.payouts
+        except VenueError as e:
+            log(_logger, logging.WARNING, "account_unread", reason=str(e))
+            return {}
+        of_market = by_market(rows)
+        return {
+            token: Known(
+                rows=of_market.get(markets[token], ()),
+                outside=tuple(each for each in account.outside if each.token == token),
+                payouts=payouts.get(markets[token]),
+            )
+            for token in tokens
+        }
 
     def _count(self, seen: Observation) -> dict[TokenId, int]:
         """Count how many observations in a row showed each difference as it is now."""

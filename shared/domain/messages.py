@@ -548,6 +548,7 @@ class DriftFound(Message, frozen=True, kw_only=True, tag="drift_found"):
     usd: Usd  # dollars at stake at the venue's current price
     probable_cause: str
     first_seen_ns: int
+    evidence: str = ""  # what the cause was told by
 
 
 class DriftCleared(Message, frozen=True, kw_only=True, tag="drift_cleared"):

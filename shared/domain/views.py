@@ -173,6 +173,15 @@ class PositionsView(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[OpenOrderView, ...]
 
 
+class OutsideTrade(msgspec.Struct, frozen=True, kw_only=True):
+    """A trade of the account by an order that the executor never sent."""
+
+    trade: str
+    token: TokenId
+    shares: Shares  # signed
+    venue_ns: int
+
+
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue's CLOB said of our account."""
 
@@ -180,6 +189,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     collateral: Usd
     closed_only: bool
     orders: tuple[OrderReport, ...]
+    outside: tuple[OutsideTrade, ...] = ()  # of the last hour, oldest first
 
 
 class DriftLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -199,6 +199,7 @@ class ReconcilerConfig(Section, frozen=True):
     interval_ms: Annotated[int, Range(100, 86_400_000)] = 10_000
     confirmations: Annotated[int, Range(1, 10)] = 2
     grace_ms: OptionalMs = 15_000
+    excuse_ms_max: Annotated[int, Range(1_000, 86_400_000)] = 600_000
     dust_shares: DustShares = DUST
 
 

@@ -398,24 +398,24 @@ def simulate(seed: int) -> World:
 
 
 @pytest.fixture(scope="module")
-def worlds() -> list[World]:
-    return [simulate(seed) for seed in SEEDS]
+def worlds() -> dict[int, World]:
+    return {seed: simulate(seed) for seed in SEEDS}
 
 
-def test_belief_equals_the_venue_when_the_noise_ends(worlds: list[World]) -> None:
-    for seed, world in zip(SEEDS, worlds, strict=True):
+def test_belief_equals_the_venue_when_the_noise_ends(worlds: dict[int, World]) -> None:
+    for seed, world in worlds.items():
         assert world.believed() == world.truth(), f"seed {seed}"
         assert world.attributed() == world.truth(), f"seed {seed}"
 
 
-def test_nothing_is_left_in_flight(worlds: list[World]) -> None:
-    for seed, world in zip(SEEDS, worlds, strict=True):
+def test_nothing_is_left_in_flight(worlds: dict[int, World]) -> None:
+    for seed, world in worlds.items():
         assert open_orders(world.states["executor"]) == [], f"seed {seed}"
         assert world.states["risk"].reserved == {}, f"seed {seed}"
 
 
-def test_every_approval_is_prepared_or_declined_once(worlds: list[World]) -> None:
-    for seed, world in zip(SEEDS, worlds, strict=True):
+def test_every_approval_is_prepared_or_declined_once(worlds: dict[int, World]) -> None:
+    for seed, world in worlds.items():
         ends = [
             fact.approval
             for fact in world.logs["executor"]
@@ -425,9 +425,9 @@ def test_every_approval_is_prepared_or_declined_once(worlds: list[World]) -> Non
         assert sorted(ends) == sorted(approvals), f"seed {seed}"
 
 
-def test_every_target_is_reached_or_explained(worlds: list[World]) -> None:
+def test_every_target_is_reached_or_explained(worlds: dict[int, World]) -> None:
     """What is still open is dust that waits for more, or a reduction that cannot be sold yet."""
-    for seed, world in zip(SEEDS, worlds, strict=True):
+    for seed, world in worlds.items():
         state = world.states["risk"]
         for key, target in state.targets.items():
             if abs(gap(state, target)) >= RISK.dust:
@@ -438,9 +438,9 @@ def test_every_target_is_reached_or_explained(worlds: list[World]) -> None:
                 assert explained, f"seed {seed}: {key} {target}"
 
 
-def test_states_are_folds_of_their_own_facts(worlds: list[World]) -> None:
+def test_states_are_folds_of_their_own_facts(worlds: dict[int, World]) -> None:
     cores: dict[str, Any] = {"aggregator": aggregator, "risk": risk, "executor": executor}
-    for seed, world in zip(SEEDS, worlds, strict=True):
+    for seed, world in worlds.items():
         for name, core in cores.items():
             folded = core.State()
             for fact in world.logs[name]:
@@ -448,8 +448,8 @@ def test_states_are_folds_of_their_own_facts(worlds: list[World]) -> None:
             assert encode_state(folded) == encode_state(world.states[name]), f"{name}, seed {seed}"
 
 
-def test_facts_have_names_of_their_own(worlds: list[World]) -> None:
-    for seed, world in zip(SEEDS, worlds, strict=True):
+def test_facts_have_names_of_their_own(worlds: dict[int, World]) -> None:
+    for seed, world in worlds.items():
         for name, log in world.logs.items():
             assert len({fact.id for fact in log}) == len(log), f"{name}, seed {seed}"
 
@@ -459,8 +459,8 @@ def test_the_same_seed_gives_the_same_log() -> None:
     assert one.logs == two.logs
 
 
-def test_the_rare_paths_were_taken(worlds: list[World]) -> None:
-    total: Counter[str] = sum((world.seen for world in worlds), Counter())
+def test_the_rare_paths_were_taken(worlds: dict[int, World]) -> None:
+    total: Counter[str] = sum((world.seen for world in worlds.values()), Counter())
     for path in ("partial", "killed", "refused", "never_arrived", "answer_lost"):
         assert total[path] >= 10, total
     assert total["failed_settlement"] >= 5, total

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.reconciler.causes import Known
 from services.reconciler.core import (
     Observation,
     Policy,
@@ -31,7 +32,7 @@ from shared.domain.messages import (
 )
 from shared.domain.observations import OrderReport, PositionReport
 from shared.domain.units import NS_PER_MS, NS_PER_S, Price, Shares, Usd
-from shared.domain.views import OpenOrderView, PositionsView, PositionView
+from shared.domain.views import OpenOrderView, OutsideTrade, PositionsView, PositionView
 from shared.runtime.runner import encode_state
 from tests.support.order_builders import (
     CONDITION,
@@ -51,7 +52,12 @@ OTHER = TokenId("99")
 
 
 def policy(*, confirmations: int = 2) -> Policy:
-    return Policy(confirmations=confirmations, grace_ns=GRACE_NS, dust=DUST)
+    return Policy(
+        confirmations=confirmations,
+        grace_ns=GRACE_NS,
+        excuse_ns_max=600 * NS_PER_S,
+        dust=DUST,
+    )
 
 
 def held(
@@ -61,6 +67,7 @@ def held(
     cost: int = 0,
     unsettled: int = 0,
     changed_ns: int = 0,
+    since_ns: int = START_NS,
 ) -> PositionView:
     return PositionView(
         condition=CONDITION,
@@ -71,6 +78,7 @@ def held(
         realised=Usd(0),
         unsettled=Shares(unsettled),
         changed_ns=changed_ns,
+        unsettled_since_ns=since_ns if unsettled else 0,
     )
 
 
@@ -85,7 +93,7 @@ def venue(size: int, token: TokenId = YES, *, at: int = 0, outcome: int = 0) -> 
     )
 
 
-def ours(name: str, token: TokenId = YES) -> OpenOrderView:
+def ours(name: str, token: TokenId = YES, *, since_ns: int = START_NS) -> OpenOrderView:
     return OpenOrderView(
         order=OrderHash(name),
         token=token,
@@ -94,6 +102,7 @@ def ours(name: str, token: TokenId = YES) -> OpenOrderView:
         size=shares(10),
         filled=Shares(0),
         status="accepted",
+        since_ns=since_ns,
     )
 
 
@@ -194,6 +203,15 @@ def test_an_open_order_excuses_its_token_and_no_other() -> None:
 @pytest.mark.parametrize("unsettled", [shares(1), -shares(1)])
 def test_unsettled_fills_excuse_a_difference(unsettled: int) -> None:
     assert excused(seen([held(shares(1), unsettled=unsettled)]))
+
+
+@pytest.mark.parametrize("age_s", [0, 599, 600, 86_400])
+def test_what_never_ends_excuses_nothing_for_ever(age_s: int) -> None:
+    """A fill that is retried without end, an order whose end nobody can find."""
+    now_ns = START_NS + age_s * NS_PER_S
+    stuck = seen([held(shares(5), unsettled=shares(5))], [], as_of_ns=now_ns)
+    resting = seen([held(shares(5))], [], orders=[ours("a")], as_of_ns=now_ns)
+    assert [excused(stuck), excused(resting)] == [age_s < 600] * 2
 
 
 def test_a_move_excuses_a_difference_for_the_grace_period() -> None:
@@ -322,24 +340,25 @@ def test_an_excused_difference_neither_suspects_nor_clears() -> None:
     assert YES in state.suspects
 
 
-@pytest.mark.parametrize(
-    ("believed", "observed", "cause"),
-    [
-        ([held(shares(5))], [], "redeemed_or_sold_outside"),
-        ([held(shares(5))], [venue(shares(1), NO)], "sold_outside"),
-        ([held(shares(5))], [venue(shares(6))], "missed_fill_or_bought_outside"),
-        ([], [venue(shares(6))], "bought_outside"),
-        ([held(shares(5))], [venue(shares(4))], "phantom_fill_or_sold_outside"),
-    ],
-)
-def test_a_drift_names_its_probable_cause(
-    believed: list[PositionView], observed: list[PositionReport], cause: str
-) -> None:
+def test_a_drift_names_its_probable_cause_with_the_evidence() -> None:
     state = State()
-    step(state, seen(believed, observed))
-    facts = step(state, seen(believed, observed, agreed=2))
-    causes = {fact.token: fact.probable_cause for fact in facts if isinstance(fact, DriftFound)}
-    assert causes[YES] == cause
+    observation = seen([held(shares(5))], [venue(shares(12))], agreed=2)
+    by_hand = OutsideTrade(trade="t", token=YES, shares=shares(7), venue_ns=START_NS)
+    known = {YES: Known(outside=(by_hand,))}
+    step(state, seen([held(shares(5))], [venue(shares(12))]))
+    (fact,) = step(state, msgspec.structs.replace(observation, known=known))
+    assert isinstance(fact, DriftFound)
+    assert fact.probable_cause == "bought_outside"
+    assert fact.evidence == "1 trades of orders that are not ours, 7"
+
+
+def test_a_drift_of_which_nothing_could_be_read_is_found_all_the_same() -> None:
+    state = State()
+    step(state, seen([held(shares(5))], []))
+    (fact,) = step(state, seen([held(shares(5))], [], agreed=2))
+    assert isinstance(fact, DriftFound)
+    assert fact.probable_cause == "unexplained"
+    assert "could not be read" in fact.evidence
 
 
 # --- orphans ------------------------------------------------------------------------------------
