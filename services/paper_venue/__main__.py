@@ -23,11 +23,16 @@ SETTINGS = ("host", "port", "tape", "speed", "seed", "leaders", "scenario", "mar
 
 
 def funded(text: str) -> Funded:
-    """Read ``0xWALLET=USD`` or ``0xWALLET@0xOWNER=USD``."""
+    """Read ``0xWALLET=USD``, ``0xWALLET@0xOWNER=USD`` or ``0xWALLET@0xOWNER/TYPE=USD``."""
     name, _, usd = text.partition("=")
-    who, _, owner = name.partition("@")
-    signer = wallet(owner) if owner else None
-    return Funded(wallet=wallet(who), usd=Usd(parse_micro(usd)), owner=signer)
+    who, _, signer = name.partition("@")
+    owner, _, kind = signer.partition("/")
+    told = {"wallet": wallet(who), "usd": Usd(parse_micro(usd))}
+    if owner:
+        told["owner"] = wallet(owner)
+    if kind:
+        told["signature_type"] = kind
+    return msgspec.convert(told, Funded, strict=False)
 
 
 def arguments() -> argparse.Namespace:

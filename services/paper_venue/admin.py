@@ -148,7 +148,12 @@ async def post_fund(request: web.Request) -> web.Response:
     shell = shell_of(request)
     body = decode(await request.read(), FundBody, "invalid funding")
     owner = wallet_of(body.owner) if body.owner else None
-    account = Funded(wallet=wallet_of(body.wallet), usd=Usd(micro_of(body.usd)), owner=owner)
+    account = Funded(
+        wallet=wallet_of(body.wallet),
+        usd=Usd(micro_of(body.usd)),
+        owner=owner,
+        signature_type=body.signature_type,
+    )
     shell.apply(lambda now_ns: fund(shell.venue, account, now_ns))
     cash = shell.venue.ledger.cash[account.wallet]
     return answer({"wallet": account.wallet, "usd_micro": cash})

@@ -78,6 +78,7 @@ class FundBody(Body, frozen=True, kw_only=True):
     wallet: str
     usd: str | int  # may be negative: a withdrawal
     owner: str = ""
+    signature_type: Literal[1, 2, 3] | None = None
 
 
 class OutsideBody(Body, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ class Funded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wallet: Wallet  # who holds the funds: an EOA, a proxy, a safe or a deposit wallet
     usd: Usd
     owner: Wallet | None = None  # the signing EOA where it is not the wallet itself
+    signature_type: Literal[1, 2, 3] | None = None  # None: the factories', or its first order's
 
 
 class VenueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -97,6 +97,8 @@ def fund(venue: Venue, account: Funded, now_ns: int) -> None:
         arrived(venue, account.wallet, None, account.usd)
     if account.owner is not None:
         venue.owner_of[account.wallet] = account.owner
+    if account.signature_type is not None:
+        venue.type_of[account.wallet] = account.signature_type
     if account.usd < 0:
         cancel_uncovered(venue, account.wallet, now_ns)
 

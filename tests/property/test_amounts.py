@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, get_args
 import pytest
 
 from services.paper_venue.admission import check_terms
+from services.paper_venue.amounts import check_decimals, signed_price
 from services.paper_venue.config import VenueConfig
 from services.paper_venue.core import new_venue, open_market
-from services.paper_venue.posting import implied_price
 from services.paper_venue.state import Listing, Order, OrderType, Venue
 from shared.domain.grid import TICKS, amounts, tradable_size
 from shared.domain.ids import OrderHash, Wallet
@@ -66,24 +66,28 @@ def a_venue(tick: Price) -> tuple[Venue, Listing]:
     return venue, venue.listings[CONDITION]
 
 
-def as_read(draft: Draft, number: int) -> tuple[Order, Usd]:
+def as_read(draft: Draft, tick: Price, number: int) -> tuple[Order, Usd]:
     """Return the order as the venue reads it from the two amounts that were signed."""
-    buys = draft.side == "BUY"
-    dollars, shares = (draft.gives, draft.gets) if buys else (draft.gets, draft.gives)
+    buys, takes = draft.side == "BUY", draft.kind != "GTC"
+    gives, gets = (draft.gives, draft.gets) if buys else (draft.gets, draft.gives)
+    dollars, shares = Usd(gives), Shares(gets)
+    check_decimals(dollars, shares, tick, buys=buys, takes=takes)
+    price = signed_price(dollars, shares, tick, rounded=buys and takes)
+    assert price is not None, "no price of the grid"
     order = Order(
         id=OrderHash(f"0x{number:064x}"), owner="key", wallet=Wallet("0x" + "a" * 40),
-        condition=CONDITION, token=YES, outcome=0, side=draft.side, size=Shares(shares),
-        price=implied_price(Usd(dollars), Shares(shares), buys=buys), kind=draft.kind,
+        condition=CONDITION, token=YES, outcome=0, side=draft.side, size=shares,
+        price=price, kind=draft.kind,
         created_ns=NOW_NS,
     )  # fmt: skip
-    return order, Usd(dollars)
+    return order, dollars
 
 
 @pytest.mark.parametrize("tick", sorted(TICKS))
 def test_no_order_is_refused_for_tick_size_or_rounding(tick: Price) -> None:
     venue, listing = a_venue(tick)
     for number, draft in enumerate(drafts(tick, seed=tick)):
-        order, offered = as_read(draft, number)
+        order, offered = as_read(draft, tick, number)
         check_terms(venue, listing, order, offered, NOW_NS)
         assert (order.price, order.size) == (draft.price, draft.size), "read as it was meant"
 

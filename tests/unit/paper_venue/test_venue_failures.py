@@ -4,10 +4,12 @@ from collections import Counter
 from contextlib import suppress
 from random import Random
 
+import pytest
 from venue_bench import OWNER, Bench
 from venue_build import ANN, ASKS, BIDS, BOB, CONDITION, FUNDS, T0, TOKENS, order, post, venue
 from venue_caller import call
 
+from services.paper_venue.__main__ import funded
 from services.paper_venue.core import advance, execute_activity, set_depth
 from services.paper_venue.core import resolve_market as resolve
 from services.paper_venue.keyring import deposit_wallet, proxy_wallet, safe_wallet
@@ -145,3 +147,24 @@ async def test_a_wallet_of_unknown_make_answers_to_any_type_until_its_first_orde
             bench, "GET", "/balance-allowance", asset_type="COLLATERAL", signature_type=kind
         )
         assert told.body["balance"] == str(50 * MICRO)
+
+
+async def test_a_wallet_funded_with_a_type_answers_to_that_one_only(bench: Bench) -> None:
+    for number, kind in enumerate((1, 2, 3), start=5):
+        who = "0x" + f"{number}{number}" * 20
+        await bench.admin("fund", wallet=who, usd=str(number), owner=OWNER, signature_type=kind)
+    for number, kind in enumerate((1, 2, 3), start=5):
+        told = await call(
+            bench, "GET", "/balance-allowance", asset_type="COLLATERAL", signature_type=str(kind)
+        )
+        assert told.body["balance"] == str(number * MICRO)
+
+
+def test_the_command_line_names_an_owner_and_a_type() -> None:
+    who, owner = "0x" + "1" * 40, "0x" + "2" * 40
+    assert funded(f"{who}=5").signature_type is None
+    assert funded(f"{who}@{owner}=5").owner == owner
+    told = funded(f"{who}@{owner}/2=5.5")
+    assert (told.owner, told.signature_type, told.usd) == (owner, 2, 5_500_000)
+    with pytest.raises(ValueError, match="signature_type"):
+        funded(f"{who}@{owner}/4=5")
