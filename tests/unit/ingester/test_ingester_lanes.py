@@ -153,7 +153,7 @@ async def test_books_move_with_their_lane_and_are_written_by_one_process(
 async def test_a_request_answered_by_another_process_writes_no_book(servers: LocalServers) -> None:
     async with (
         a_venue() as venue,
-        two(venue, servers) as (one, other, store),
+        two(venue, servers) as (one, _other, store),
         nats_client(servers, "risk") as risk,
     ):
         market = await post(venue, "market", MARKET)
@@ -165,7 +165,6 @@ async def test_a_request_answered_by_another_process_writes_no_book(servers: Loc
             assert book is not None
             assert (book.trusted, book.source) == (True, "rest")
         assert await shown(store, token) is None
-        other.hold(partition_of(market["condition"]))
         known = Book(token=token, condition=market["condition"], volatility=77)
         await store.write_views({book_key(token): encode(known)})
         answer = decode(await one.keeper.desk.answer({"token": token}), Book)
