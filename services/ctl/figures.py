@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from shared.domain.ids import ConditionId, TokenId, Wallet
+from shared.domain.ids import COLLATERAL, ConditionId, TokenId, Wallet
 from shared.domain.market import Market
 from shared.domain.messages import Fact
 from shared.domain.units import BPS, MICRO, NS_PER_MS, NS_PER_S, format_micro
@@ -165,6 +165,8 @@ class Names:
         return market.outcomes[outcome] if market else ("Yes", "No")[outcome]
 
     def token(self, token: TokenId) -> str:
+        if token == COLLATERAL:
+            return "cash"
         home = self._homes.get(token)
         if home is None:
             return f"token {token[:8]}"

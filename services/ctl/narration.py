@@ -16,7 +16,7 @@ from services.ctl.figures import (
 from services.ctl.governance import governed
 from shared.domain import messages as m
 from shared.domain.ids import ConditionId
-from shared.domain.units import NS_PER_MS, NS_PER_S, Shares, bps_worse
+from shared.domain.units import NS_PER_MS, NS_PER_S, Price, Shares, bps_worse
 
 GRID: Final = "GRID"  # the reason of a trim that only puts a size on the venue's grid
 _LONG_NS: Final = 86_400 * NS_PER_S  # a refusal that waits longer waits for more to do
@@ -68,9 +68,22 @@ def told(fact: m.Fact, names: Names) -> str:
             | m.OrderSurrendered()
         ):
             return _sent(fact, names)
-        case m.OrderFilled() | m.FillSettled() | m.OrderClosed() | m.PositionCorrected():
+        case (
+            m.OrderFilled()
+            | m.FillSettled()
+            | m.OrderClosed()
+            | m.PositionCorrected()
+            | m.PositionClosed()
+            | m.CashCorrected()
+        ):
             return _executed(fact, names)
-        case m.DriftSuspected() | m.DriftFound() | m.DriftCleared() | m.OrphanFound():
+        case (
+            m.HoldingResolved()
+            | m.DriftSuspected()
+            | m.DriftFound()
+            | m.DriftCleared()
+            | m.OrphanFound()
+        ):
             return _compared(fact, names)
         case _:
             assert_never(fact)
@@ -103,10 +116,7 @@ def _seen(
             said = f" ({fact.detail})" if fact.detail else ""
             return f"feed {fact.feed}{of} {fact.state} after {fact.duration_ms:,} ms{rows}{said}"
         case m.MarketResolved():
-            pays = ", ".join(
-                f"{names.outcome(fact.condition, outcome)} pays {price(payout)}"
-                for outcome, payout in enumerate(fact.payouts)
-            )
+            pays = _pays(fact.condition, fact.payouts, names)
             return f"settled {names.market(fact.condition)}: {pays}; nothing is left to copy"
 
 
@@ -308,7 +318,13 @@ def _sought(fact: m.OrderFound | m.OrderSurrendered) -> str:
 
 
 def _executed(
-    fact: m.OrderFilled | m.FillSettled | m.OrderClosed | m.PositionCorrected, names: Names
+    fact: m.OrderFilled
+    | m.FillSettled
+    | m.OrderClosed
+    | m.PositionCorrected
+    | m.PositionClosed
+    | m.CashCorrected,
+    names: Names,
 ) -> str:
     match fact:
         case m.OrderFilled():
@@ -319,18 +335,41 @@ def _executed(
             return f"fill of {shares(fact.size)} {fact.settlement}{undone}"
         case m.OrderClosed():
             return f"order {short(fact.order)} closed: {fact.reason}, {shares(fact.filled)} filled"
+        case _:
+            return _corrected(fact, names)
+
+
+def _corrected(fact: m.PositionCorrected | m.PositionClosed | m.CashCorrected, names: Names) -> str:
+    reason = "" if isinstance(fact, m.PositionClosed) else fact.reason.replace("_", " ")
+    match fact:
         case m.PositionCorrected():
             what = (
                 f"{names.outcome(fact.condition, fact.outcome)} of {names.market(fact.condition)}"
             )
-            reason = fact.reason.replace("_", " ")
-            return f"position corrected {shares(fact.shares, signed=True)} {what}: {reason}"
+            kind = "claim" if fact.claim and not fact.shares else "position"
+            moved = shares(Shares(fact.shares + fact.claim), signed=True)
+            return f"{kind} corrected {moved} {what}: {reason}"
+        case m.PositionClosed():
+            pays = _pays(fact.condition, fact.payouts, names)
+            held = " and ".join(
+                f"{shares(size)} {names.outcome(fact.condition, outcome)}"
+                for outcome, size in enumerate(fact.shares)
+                if size
+            )
+            what = f"{held or 'nothing'} of {names.market(fact.condition)}"
+            return f"closed {what}, now a claim: {pays}; profit {usd(fact.realised)}"
+        case m.CashCorrected():
+            return f"cash corrected {usd(fact.usd)}: {reason}"
 
 
 def _compared(
-    fact: m.DriftSuspected | m.DriftFound | m.DriftCleared | m.OrphanFound, names: Names
+    fact: m.HoldingResolved | m.DriftSuspected | m.DriftFound | m.DriftCleared | m.OrphanFound,
+    names: Names,
 ) -> str:
     match fact:
+        case m.HoldingResolved():
+            pays = _pays(fact.condition, fact.payouts, names)
+            return f"what we hold of {names.market(fact.condition)} is over: {pays}"
         case m.DriftSuspected():
             return f"drift suspected in {names.token(fact.token)}: {_sides(fact)}"
         case m.DriftFound():
@@ -344,6 +383,13 @@ def _compared(
             return f"{kind} over in {names.token(fact.token)} after {lasted}"
         case m.OrphanFound():
             return f"open order {short(fact.order)} that nobody approved: it is cancelled"
+
+
+def _pays(condition: ConditionId, payouts: tuple[Price, Price], names: Names) -> str:
+    return ", ".join(
+        f"{names.outcome(condition, outcome)} pays {price(payout)}"
+        for outcome, payout in enumerate(payouts)
+    )
 
 
 def _sides(fact: m.DriftSuspected | m.DriftFound) -> str:

@@ -18,7 +18,6 @@ from services.executor.state import (
 )
 from shared.domain.ids import content_id
 from shared.domain.messages import (
-    DriftFound,
     Fact,
     OrderAccepted,
     OrderClosed,
@@ -26,10 +25,9 @@ from shared.domain.messages import (
     OrderFound,
     OrderOutcomeUnknown,
     OrderRejected,
-    PositionCorrected,
 )
 from shared.domain.observations import OrderReport, OwnFill
-from shared.domain.units import ZERO_SHARES, Shares
+from shared.domain.units import Shares
 
 # The venue's words that prove something of an order, in answers and look-ups alike.
 PROVED_BY: Final[dict[str, Event]] = {
@@ -178,27 +176,3 @@ def closed(
         filled=order.filled if filled is None else filled,
         reason=reason,
     )
-
-
-def corrected(state: State, drift: DriftFound, now_ns: int) -> list[Fact]:
-    """Apply a drift once, and only to the belief it was measured against.
-
-    A fill booked since then may be the very difference: to correct it too would count it twice.
-    """
-    held = state.holdings.get(drift.token)
-    believed = held.position.shares if held else ZERO_SHARES
-    if drift.id in state.corrected or believed != drift.believed:
-        return []
-    return [
-        PositionCorrected(
-            id=content_id("position_corrected", drift.id),
-            cause=drift.id,
-            root=drift.root,
-            ts_ns=now_ns,
-            condition=drift.condition,
-            token=drift.token,
-            outcome=drift.outcome,
-            shares=Shares(drift.observed - drift.believed),
-            reason=drift.probable_cause,
-        )
-    ]

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from services.executor import answers, burial, fills, orders, patience
+from services.executor import answers, burial, corrections, fills, orders, patience
 from services.executor.lifecycle import Event, after
 from services.executor.state import (
     RANK,
@@ -32,9 +32,11 @@ from services.executor.state import (
 )
 from shared.domain.ids import OrderHash
 from shared.domain.messages import (
+    CashCorrected,
     DriftFound,
     Fact,
     FillSettled,
+    HoldingResolved,
     OrderAccepted,
     OrderClosed,
     OrderDeclined,
@@ -45,13 +47,14 @@ from shared.domain.messages import (
     OrderRejected,
     OrderResent,
     OrderSurrendered,
+    PositionClosed,
     PositionCorrected,
 )
 from shared.domain.observations import OwnFill
-from shared.domain.positions import Execution, Position, apply, cost_released
+from shared.domain.positions import Execution, Position, apply
 from shared.domain.units import NS_PER_S, Shares, Usd, cost_up, proceeds_down
+from shared.domain.views import AccountView
 
-_CORRECTIONS_KEPT: Final = 200
 _EMPTY_KEPT_NS: Final = 3_600 * NS_PER_S
 
 
@@ -68,10 +71,23 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
             return answers.lost(state.orders.get(order), message, now_ns)
         case OwnFill():
             return fills.book(state, message, now_ns)
-        case DriftFound():
-            return answers.corrected(state, message, now_ns)
+        case DriftFound() | HoldingResolved() | AccountView():
+            return _compared(state, message, now_ns)
         case _:
             return _looked(policy, state, message, now_ns)
+
+
+def _compared(
+    state: State, message: DriftFound | HoldingResolved | AccountView, now_ns: int
+) -> list[Fact]:
+    """Return what a comparison with the venue, or the balance it told, adds."""
+    match message:
+        case DriftFound():
+            return corrections.corrected(state, message, now_ns)
+        case HoldingResolved():
+            return corrections.resolved(state, message, now_ns)
+        case AccountView():
+            return corrections.opened(state, message, now_ns)
 
 
 def _looked(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
@@ -108,7 +124,7 @@ def evolve(state: State, fact: Fact) -> None:
             _apply(state, fact)
         case OrderClosed():
             burial.close(state, fact)
-        case PositionCorrected():
+        case PositionCorrected() | PositionClosed() | CashCorrected():
             _correct(state, fact)
         case _:
             raise AssertionError(f"not a fact of the executor: {fact}")
@@ -154,6 +170,7 @@ def _apply(state: State, fact: OrderFilled | FillSettled) -> None:
     if moved:
         filled = Shares(state.orders[fact.order].filled + moved)
         _enter(state, fact.order, "filled", filled=filled)
+        corrections.pay(state, fact)
         holding = _holding(state, fact)
         state.holdings[fact.token] = msgspec.structs.replace(
             holding, position=_after(holding.position, fact), changed_ns=fact.ts_ns
@@ -165,7 +182,7 @@ def _apply(state: State, fact: OrderFilled | FillSettled) -> None:
         burial.bury(state, fact.order)
 
 
-def _holding(state: State, fact: OrderFilled | FillSettled | PositionCorrected) -> Holding:
+def _holding(state: State, fact: OrderFilled | FillSettled) -> Holding:
     return state.holdings.get(fact.token) or Holding(
         condition=fact.condition, token=fact.token, outcome=fact.outcome
     )
@@ -188,19 +205,14 @@ def _after(position: Position, fact: OrderFilled | FillSettled) -> Position:
     )
 
 
-def _correct(state: State, fact: PositionCorrected) -> None:
-    holding = _holding(state, fact)
-    old = holding.position
-    released = cost_released(old, Shares(-fact.shares)) if fact.shares < 0 else Usd(0)
-    position = Position(
-        shares=Shares(old.shares + fact.shares),
-        cost=Usd(old.cost - released),
-        realised=old.realised,
-    )
-    state.holdings[fact.token] = msgspec.structs.replace(
-        holding, position=position, changed_ns=fact.ts_ns
-    )
-    state.corrected = [*state.corrected, fact.cause][-_CORRECTIONS_KEPT:]
+def _correct(state: State, fact: PositionCorrected | PositionClosed | CashCorrected) -> None:
+    match fact:
+        case PositionCorrected():
+            corrections.correct(state, fact)
+        case PositionClosed():
+            corrections.close(state, fact)
+        case CashCorrected():
+            corrections.correct_cash(state, fact)
 
 
 def _drop_empty(state: State, now_ns: int) -> None:
@@ -210,6 +222,7 @@ def _drop_empty(state: State, now_ns: int) -> None:
         token: holding
         for token, holding in state.holdings.items()
         if holding.position.shares
+        or holding.claim
         or holding.position.realised
         or token in referred
         or now_ns - holding.changed_ns < _EMPTY_KEPT_NS

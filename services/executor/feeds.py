@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from services.executor.following import Follower
 from services.executor.session import LOOKBACK_NS, Session
+from services.executor.unlisted import Unlisted
 from shared.domain.observations import OrderReport, OwnFill
-from shared.domain.units import NS_PER_S, Shares
+from shared.domain.units import NS_PER_S, Shares, Usd, cost_up, proceeds_down
 from shared.domain.views import CLOSED_ONLY, AccountView, OutsideTrade
 from shared.polymarket.errors import Garbage, VenueError
 from shared.polymarket.parse_own import Me
 from shared.polymarket.stream import Host, pump
 from shared.polymarket.user_feed import UserFeed
+from shared.runtime.lags import Lags
 from shared.runtime.logs import log
 
 _THOROUGH_EVERY_NS: Final = 300 * NS_PER_S
@@ -28,6 +30,8 @@ class Feeds:
     def __init__(self, session: Session, follower: Follower) -> None:
         self._session, self._follower = session, follower
         self._outside: dict[str, OutsideTrade] = {}  # by trade and order
+        self._unlisted = Unlisted()
+        self.confirmed = Lags()
         self._thorough_ns = 0  # when to read far back next: at the start, first of all
 
     async def listen(self) -> None:
@@ -68,7 +72,10 @@ class Feeds:
         """
         session = self._session
         now_ns = session.clock.now_ns()
-        for fill in await session.venue.own_trades(after_s=self._read_from_s(now_ns)):
+        after_s = self._read_from_s(now_ns)
+        fills = await session.venue.own_trades(after_s=after_s)
+        self._unlisted.compare(session.state, fills, from_ns=after_s * NS_PER_S, now_ns=now_ns)
+        for fill in fills:
             if session.knows(fill.order):
                 await session.lane.submit(fill)
             else:
@@ -84,15 +91,23 @@ class Feeds:
             tier=session.gate.tier,
             throttled=session.gate.pacer.held_back(),
             outside=self._outside_since(now_ns - _OUTSIDE_NS),
+            unlisted=self._unlisted.shown(),
+            confirmed=self.confirmed.view(),
         )
         await session.lane.submit(view)
 
     def _note(self, fill: OwnFill) -> None:
         """Keep a trade that is not ours to book: it explains a difference to the venue."""
-        shares = fill.size if fill.side == "BUY" else Shares(-fill.size)
+        bought = fill.side == "BUY"
+        shares = fill.size if bought else Shares(-fill.size)
+        usd = -cost_up(fill.price, fill.size) if bought else proceeds_down(fill.price, fill.size)
         if fill.settlement != "FAILED":
             self._outside[f"{fill.trade}|{fill.order}"] = OutsideTrade(
-                trade=fill.trade, token=fill.token, shares=shares, venue_ns=fill.venue_ns
+                trade=fill.trade,
+                token=fill.token,
+                shares=shares,
+                venue_ns=fill.venue_ns,
+                usd=Usd(usd),
             )
         else:
             self._outside.pop(f"{fill.trade}|{fill.order}", None)
@@ -119,6 +134,7 @@ class Feeds:
         if now_ns < self._thorough_ns:
             return False
         self._thorough_ns = now_ns + _THOROUGH_EVERY_NS
+        self._session.look_at_cash()  # a deposit shows only after it
         return True
 
 

@@ -119,6 +119,16 @@ class Session:
             self._looked_at.discard(token)
             log(_logger, logging.WARNING, "balance_not_updated", token=token, reason=str(e))
 
+    def look_at_cash(self) -> None:
+        """Have the venue look at our dollars on the chain: redemptions and deposits show then."""
+        self.lane.spawn(self._look_at_cash())
+
+    async def _look_at_cash(self) -> None:
+        try:
+            await self.venue.update_balance()
+        except VenueError as e:
+            log(_logger, logging.WARNING, "balance_not_updated", token="", reason=str(e))
+
     async def close(self) -> None:
         await self._http.aclose()
 

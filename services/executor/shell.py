@@ -8,9 +8,18 @@ from services.executor.following import Follower, cancel_orphan
 from services.executor.posting import place
 from services.executor.session import Session, World
 from services.executor.standing import Watch, watch_clock, watch_region
-from services.executor.state import Attempt, Lost, Order, State, open_orders
+from services.executor.state import Attempt, Lost, Order, State, known_fill, open_orders
 from services.executor.views import positions_view
-from shared.domain.messages import Fact, OrderApproved, OrderPrepared, OrderResent, OrphanFound
+from shared.domain.messages import (
+    Fact,
+    FillSettled,
+    OrderApproved,
+    OrderPrepared,
+    OrderResent,
+    OrphanFound,
+    PositionClosed,
+    PositionCorrected,
+)
 from shared.domain.units import NS_PER_MS
 from shared.domain.views import ACCOUNT, POSITIONS, AccountView, encode
 from shared.runtime.ports import StoreAwayError
@@ -83,8 +92,17 @@ class Shell(QuietShell[State]):
                     self._lane.spawn(self._place(fact))
                 case OrderResent():
                     self._follower.resend(fact)
+                case PositionCorrected() | PositionClosed():
+                    self._session.look_at_cash()
+                case FillSettled(settlement="CONFIRMED"):
+                    self._note_confirmed(state, fact)
                 case _:
                     pass
+
+    def _note_confirmed(self, state: State, fact: FillSettled) -> None:
+        fill = known_fill(state, fact.trade, fact.order)
+        if fill is not None:
+            self._feeds.confirmed.note(fact.ts_ns - fill.booked_ns)
 
     def views(self, state: State) -> Mapping[str, bytes]:
         shown = {POSITIONS: encode(positions_view(state, self._world.account.wallet))}

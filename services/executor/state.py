@@ -113,12 +113,26 @@ class Buried(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     fills: tuple[Fill, ...]
 
 
-class Holding(msgspec.Struct, frozen=True, kw_only=True):
+class Holding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     condition: ConditionId
     token: TokenId
     outcome: Literal[0, 1]
     position: Position = Position()
     changed_ns: int = 0
+    claim: Shares = Shares(0)  # of a market that is over, until it is redeemed
+    payout: Price = Price(0)  # of a share of the claim
+
+    @property
+    def at_venue(self) -> Shares:
+        """Return the shares that the venue should show: those of a claim stay until redeemed."""
+        return Shares(self.position.shares + self.claim)
+
+
+class Cash(msgspec.Struct, frozen=True, kw_only=True):
+    """What we believe to have: the first reading, and what every fill since then moved."""
+
+    usd: Usd
+    changed_ns: int
 
 
 class State(msgspec.Struct):
@@ -126,6 +140,7 @@ class State(msgspec.Struct):
     fills: dict[str, Fill] = {}  # of those, by "trade|order"
     buried: dict[OrderHash, Buried] = {}  # the others, for days, bounded
     holdings: dict[TokenId, Holding] = {}
+    cash: Cash | None = None  # None: not read yet with nothing in motion
     corrected: list[str] = []  # drifts applied, bounded: a correction is applied once
 
 

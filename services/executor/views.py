@@ -20,10 +20,14 @@ def positions_view(state: State, wallet: Wallet) -> PositionsView:
                 unsettled=unsettled(state, token),
                 changed_ns=holding.changed_ns,
                 unsettled_since_ns=min((f.booked_ns for f in waiting(state, token)), default=0),
+                claim=holding.claim,
+                payout=holding.payout,
             )
             for token, holding in state.holdings.items()
         ),
         orders=tuple(_open_view(order) for order in open_orders(state)),
+        cash=state.cash.usd if state.cash else None,
+        cash_changed_ns=state.cash.changed_ns if state.cash else 0,
     )
 
 

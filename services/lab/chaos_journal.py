@@ -139,7 +139,7 @@ class Journal:
                 self._undo(fact)
             case PositionCorrected():
                 self.corrections += 1
-                self._move(fact.token, fact.shares)
+                self._move(fact.token, Shares(fact.shares + fact.claim))
             case OrphanFound():
                 self.orphans += 1
             case _:

@@ -4,7 +4,8 @@ import random
 from functools import partial
 from typing import Final
 
-from services.reconciler.core import Policy, State, decide, evolve
+from services.reconciler.comparing import Policy
+from services.reconciler.core import State, decide, evolve
 from services.reconciler.shell import Shell
 from shared.domain.ids import partition_of
 from shared.domain.units import NS_PER_MS

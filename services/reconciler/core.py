@@ -5,23 +5,23 @@ moved for a grace period and the same difference was seen in several observation
 than the last. A confirmed difference is a fact; the owner of the position applies it, once.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from services.reconciler.causes import Diagnosis, Known, diagnose
-from shared.domain.ids import ConditionId, OrderHash, TokenId, content_id
-from shared.domain.messages import DriftCleared, DriftFound, DriftSuspected, Fact, OrphanFound
-from shared.domain.observations import OrderReport, PositionReport
-from shared.domain.units import MICRO, NS_PER_MS, Shares, Usd
-from shared.domain.views import DriftLine, DriftView, PositionsView, PositionView
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    confirmations: int  # observations that must agree, the first included
-    grace_ns: int  # how long a token that moved is excused: the venue's index lags
-    excuse_ns_max: int  # how long an open order or an unsettled fill excuses its token
-    dust: Shares
+from services.reconciler.causes import Diagnosis, diagnose, diagnose_cash
+from services.reconciler.comparing import Difference, Observation, Policy, difference, is_moving
+from shared.domain.ids import COLLATERAL, ConditionId, OrderHash, TokenId, content_id
+from shared.domain.messages import (
+    DriftCleared,
+    DriftFound,
+    DriftSuspected,
+    Fact,
+    HoldingResolved,
+    OrphanFound,
+)
+from shared.domain.units import NS_PER_MS, Price, Shares, Usd
+from shared.domain.views import DriftLine, DriftView
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,102 +34,31 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct):
     suspects: dict[TokenId, Suspect] = {}
     orphans: list[OrderHash] = []  # reported, bounded
+    ended: list[tuple[ConditionId, Shares, Shares]] = []  # reported with what was held, bounded
     corrections: int = 0
     last_clear_ms: int = 0
+    last_detect_ms: int = 0
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the executor believes and what the venue says, read at the same time.
-
-    ``agreed`` counts, for each token, how many observations in a row showed this difference.
-    """
-
-    as_of_ns: int
-    believed: PositionsView
-    observed: tuple[PositionReport, ...]
-    open_orders: tuple[OrderReport, ...]
-    agreed: dict[TokenId, int] = {}
-    known: dict[TokenId, Known] = {}  # of differences that are about to be found
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    condition: ConditionId
-    token: TokenId
-    outcome: Literal[0, 1]
-    believed: Shares
-    observed: Shares
-    usd: Usd
-    excused: bool
-
-
-_ORPHANS_KEPT = 100
+_ORPHANS_KEPT: Final = 100
+_ENDED_KEPT: Final = 200
 _UNREAD = Diagnosis("unexplained", "the venue's account of it could not be read")
-
-
-def difference(policy: Policy, seen: Observation) -> list[Difference]:
-    """Return the tokens on which belief and venue differ by more than dust, over their union."""
-    ours = {p.token: p for p in seen.believed.positions}
-    theirs = {p.token: p for p in seen.observed}
-    found = []
-    for token in sorted(ours.keys() | theirs.keys()):
-        mine, report = ours.get(token), theirs.get(token)
-        believed = mine.shares if mine else Shares(0)
-        observed = report.size if report else Shares(0)
-        if abs(observed - believed) < policy.dust:
-            continue
-        outcome = mine.outcome if mine else (0 if report is None or report.outcome == 0 else 1)
-        condition = mine.condition if mine else (report.condition if report else ConditionId(""))
-        found.append(
-            Difference(
-                condition=condition,
-                token=token,
-                outcome=outcome,
-                believed=believed,
-                observed=observed,
-                usd=_stake(believed, observed, mine, report),
-                excused=_is_excused(policy, seen, token, mine),
-            )
-        )
-    return found
-
-
-def _stake(
-    believed: Shares, observed: Shares, mine: PositionView | None, report: PositionReport | None
-) -> Usd:
-    """Return the dollars of a difference: at the venue's price, else at our average cost."""
-    gap = abs(observed - believed)
-    if report is not None and report.current_price:
-        return Usd(gap * report.current_price // MICRO)
-    if mine is not None and mine.shares > 0:
-        return Usd(gap * mine.cost // mine.shares)
-    return Usd(gap)  # nothing prices it: a dollar a share is its worst
-
-
-def _is_excused(
-    policy: Policy, seen: Observation, token: TokenId, mine: PositionView | None
-) -> bool:
-    """Tell whether something of a token is in motion, or was a moment ago; not for ever."""
-    since = [order.since_ns for order in seen.believed.orders if order.token == token]
-    if mine is not None and mine.unsettled:
-        since.append(mine.unsettled_since_ns)
-    if any(seen.as_of_ns - since_ns < policy.excuse_ns_max for since_ns in since):
-        return True
-    return mine is not None and seen.as_of_ns - mine.changed_ns < policy.grace_ns
 
 
 def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
     """Return what an observation says of drift: suspected, found, or cleared; and orphans."""
     if not isinstance(message, Observation):
         return []
-    differences = [d for d in difference(policy, message) if not d.excused]
-    facts: list[Fact] = []
+    differences = difference(policy, message)
+    facts = _ends(policy, state, message, now_ns)
     for entry in differences:
-        facts += _judge(policy, state, entry, message, now_ns)
-    standing = {entry.token for entry in difference(policy, message)}
+        if not entry.excused:
+            facts += _judge(policy, state, entry, message, now_ns)
+    standing = {entry.token for entry in differences}
     for token, suspect in state.suspects.items():
         if token not in standing:
             facts.append(_cleared(token, suspect, now_ns))
-    facts += _orphans(policy, state, message, now_ns)
+    facts += _orphans(state, message, now_ns)
     return facts
 
 
@@ -142,6 +71,8 @@ def _judge(
             return []  # reported and not yet applied: a second report would correct twice
         return [_suspected(entry, now_ns)]
     if suspect.found or seen.agreed.get(entry.token, 0) < policy.confirmations:
+        return []
+    if entry.waits and now_ns - suspect.first_seen_ns < policy.excuse_ns_max:
         return []
     return [_found(entry, suspect, seen, now_ns)]
 
@@ -166,7 +97,12 @@ def _found(entry: Difference, suspect: Suspect, seen: Observation, now_ns: int) 
     mine = next((p for p in seen.believed.positions if p.token == entry.token), None)
     known = seen.known.get(entry.token)
     gap = Shares(entry.observed - entry.believed)
-    told = diagnose(gap, entry.token, entry.outcome, mine, known) if known else _UNREAD
+    if known is None:
+        told = _UNREAD
+    elif entry.token == COLLATERAL:
+        told = diagnose_cash(Usd(gap), known)
+    else:
+        told = diagnose(gap, entry.token, entry.outcome, mine, known)
     return DriftFound(
         id=content_id("drift_found", first),
         cause=first,
@@ -181,6 +117,7 @@ def _found(entry: Difference, suspect: Suspect, seen: Observation, now_ns: int) 
         probable_cause=told.cause,
         first_seen_ns=suspect.first_seen_ns,
         evidence=told.evidence,
+        happened_ns=told.since_ns,
     )
 
 
@@ -199,7 +136,42 @@ def _cleared(token: TokenId, suspect: Suspect, now_ns: int) -> DriftCleared:
     )
 
 
-def _orphans(policy: Policy, state: State, seen: Observation, now_ns: int) -> list[Fact]:
+def _ends(policy: Policy, state: State, seen: Observation, now_ns: int) -> list[Fact]:
+    """Report markets that are over while something is held, or booked to leaders, in them."""
+    facts: list[Fact] = []
+    last = {condition: (yes, no) for condition, yes, no in state.ended}
+    for condition, payouts in sorted(seen.payouts.items()):
+        mine = [p for p in seen.believed.positions if p.condition == condition]
+        if any(is_moving(policy, seen, each.token, each) for each in mine):
+            continue
+        held = {each.outcome: each.shares for each in mine}
+        believed = (held.get(0, Shares(0)), held.get(1, Shares(0)))
+        reported = last.get(condition)
+        new = believed != reported if any(believed) else reported is None
+        if new and (any(believed) or condition in seen.booked):
+            facts.append(_ended(condition, payouts, believed, now_ns))
+    return facts
+
+
+def _ended(
+    condition: ConditionId,
+    payouts: tuple[Price, Price],
+    believed: tuple[Shares, Shares],
+    now_ns: int,
+) -> HoldingResolved:
+    id_ = content_id("holding_resolved", condition, *believed, now_ns)
+    return HoldingResolved(
+        id=id_,
+        cause="",
+        root=id_,
+        ts_ns=now_ns,
+        condition=condition,
+        payouts=payouts,
+        believed=believed,
+    )
+
+
+def _orphans(state: State, seen: Observation, now_ns: int) -> list[Fact]:
     """Report open orders at the venue that the executor does not know; it cancels them."""
     known = {order.order for order in seen.believed.orders} | set(state.orphans)
     return [
@@ -228,10 +200,14 @@ def evolve(state: State, fact: Fact) -> None:
             suspect = state.suspects[fact.token]
             state.suspects[fact.token] = msgspec.structs.replace(suspect, found=True)
             state.corrections += 1
+            since_ns = fact.happened_ns or fact.first_seen_ns
+            state.last_detect_ms = max(0, fact.ts_ns - since_ns) // NS_PER_MS
         case DriftCleared():
             del state.suspects[fact.token]
             if fact.found:
                 state.last_clear_ms = fact.duration_ms
+        case HoldingResolved():
+            state.ended = [*state.ended, (fact.condition, *fact.believed)][-_ENDED_KEPT:]
         case OrphanFound():
             state.orphans = [*state.orphans, fact.order][-_ORPHANS_KEPT:]
         case _:
@@ -257,8 +233,14 @@ def view(policy: Policy, state: State, seen: Observation) -> DriftView:
         )
     return DriftView(
         as_of_ns=seen.as_of_ns,
-        drift_usd=Usd(sum(line.usd for line in lines if line.state != "excused")),
+        drift_usd=Usd(sum(line.usd for line in lines if _counts(line))),
         lines=tuple(lines),
         corrections=state.corrections,
         last_clear_ms=state.last_clear_ms,
+        last_detect_ms=state.last_detect_ms,
     )
+
+
+def _counts(line: DriftLine) -> bool:
+    """Tell what trading hangs on; cash is no belief that orders are sized by."""
+    return line.state != "excused" and line.token != COLLATERAL

@@ -8,22 +8,26 @@ from typing import Any, Final
 import msgspec
 
 from services.reconciler.causes import Known, by_market
-from services.reconciler.core import Observation, Policy, State, difference, view
+from services.reconciler.comparing import Observation, Policy, difference
+from services.reconciler.core import State, view
+from services.reconciler.ends import Ends
 from shared.domain.freshness import age_ns
-from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet
+from shared.domain.ids import COLLATERAL, OrderHash, TokenId, Wallet
 from shared.domain.observations import Activity
-from shared.domain.units import NS_PER_S, Price, Shares
+from shared.domain.units import NS_PER_S, Shares
 from shared.domain.views import (
     ACCOUNT,
     DRIFT,
     POSITIONS,
+    RISK,
     AccountView,
     PositionsView,
+    RiskView,
     decode,
     encode,
 )
-from shared.polymarket.errors import Garbage, VenueError
-from shared.polymarket.public import CONDITIONS_MAX, PublicVenue
+from shared.polymarket.errors import VenueError
+from shared.polymarket.public import PublicVenue
 from shared.runtime.logs import log
 from shared.runtime.ports import Store, StoreAwayError
 from shared.runtime.runner import LaneHandle, QuietShell
@@ -49,6 +53,7 @@ class Shell(QuietShell[State]):
         self._agreed: dict[TokenId, tuple[Shares, Shares, int]] = {}
         self._resting: set[OrderHash] = set()
         self._told: set[TokenId] = set()
+        self._ends = Ends(venue)
         self._latest: Observation | None = None
 
     async def start(self, state: State, lane: LaneHandle) -> None:
@@ -70,9 +75,10 @@ class Shell(QuietShell[State]):
         """Read the venue between two reads of belief: what moved meanwhile is not compared."""
         (before,) = await self._store.read_views([POSITIONS])
         observed = await self._venue.positions(self._wallet)
-        after, account = await self._store.read_views([POSITIONS, ACCOUNT])
+        after, account, risk = await self._store.read_views([POSITIONS, ACCOUNT, RISK])
         believed = decode(after, PositionsView)
         told = decode(account, AccountView)
+        booked = decode(risk, RiskView)
         if believed is None or before != after or told is None:
             return None
         if age_ns(told.as_of_ns, self._lane.clock.now_ns()) > self._account_age_ns_max:
@@ -86,7 +92,11 @@ class Shell(QuietShell[State]):
             believed=believed,
             observed=tuple(observed),
             open_orders=both,  # one just posted is not an orphan: it must be seen twice
+            collateral=told.collateral,
+            collateral_ns=told.as_of_ns,
+            booked=frozenset(held.condition for held in (booked.held if booked else ())),
         )
+        seen = await self._ends.look(self._policy, seen)
         agreed = self._count(seen)
         due = {token for token, times in agreed.items() if times >= self._policy.confirmations}
         known = await self._explain(seen, due, told) if due - self._told else {}
@@ -99,25 +109,21 @@ class Shell(QuietShell[State]):
         """Read what the venue tells of the account lately; nothing where it cannot be read."""
         gaps = difference(self._policy, seen)
         markets = {each.token: each.condition for each in gaps if each.token in tokens}
-        asked = sorted(set(markets.values()))[:CONDITIONS_MAX]
         start_s = (seen.as_of_ns - _LATELY_NS) // NS_PER_S
         rows: list[Activity] = []
-        payouts: dict[ConditionId, tuple[Price, Price]] = {}
         try:
             async for page in self._venue.activity(self._wallet, start_s=start_s):
                 rows += [row for row in page.rows if isinstance(row, Activity)]
-            for row in await self._venue.resolutions(asked):
-                if not isinstance(row, Garbage):
-                    payouts[row.condition] = row.payouts
         except VenueError as e:
             log(_logger, logging.WARNING, "account_unread", reason=str(e))
             return {}
         of_market = by_market(rows)
         return {
             token: Known(
-                rows=of_market.get(markets[token], ()),
-                outside=tuple(each for each in account.outside if each.token == token),
-                payouts=payouts.get(markets[token]),
+                rows=tuple(rows) if token == COLLATERAL else of_market.get(markets[token], ()),
+                outside=account.outside,
+                unlisted=account.unlisted,
+                payouts=seen.payouts.get(markets[token]),
             )
             for token in tokens
         }

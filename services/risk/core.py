@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from services.risk import booking, commands, equity, regime, steps
+from services.risk import booking, commands, ending, equity, regime, steps
 from services.risk.cases import DAY_NS
 from services.risk.policy import NEVER_NS, Policy
 from services.risk.state import (
@@ -34,6 +34,7 @@ from shared.domain.messages import (
     OrderDeclined,
     OrderFilled,
     OrderRefused,
+    PositionClosed,
     PositionCorrected,
     ReduceOnly,
     RegimeChanged,
@@ -66,6 +67,8 @@ def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[F
             return booking.released(policy, state, message, now_ns)
         case PositionCorrected():
             return booking.attributed(state, message, now_ns)
+        case PositionClosed():
+            return ending.closed(state, message, now_ns)
         case Settings():
             return commands.reloaded(state, message)
         case _:

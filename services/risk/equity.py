@@ -35,6 +35,7 @@ def mark(state: State, marks: Marks, now_ns: int) -> EquityMarked:
     value - cost``, where sets that leaders hold against each other have left the cost already.
     """
     value, ours = _values(state, marks)
+    value = Usd(value + marks.claims)
     cost = sum(h.yes.cost + h.no.cost for h in state.held.values() if h.leader != UNATTRIBUTED)
     profit = Usd(state.realised + ours - cost + sum(state.crossed.values()))
     day, known = now_ns // DAY_NS, state.equity

@@ -33,12 +33,14 @@ from shared.domain.views import (
     ACCOUNT,
     DRIFT,
     FEEDS_PREFIX,
+    POSITIONS,
     RISK,
     AccountView,
     DriftView,
     FeedsView,
     FeedView,
     LeaderView,
+    PositionsView,
     StandingView,
     decode,
     encode,
@@ -160,8 +162,8 @@ class Shell(QuietShell[State]):
         if age_ns(self._marked_ns, now_ns) < self._current.policy.equity_ns:
             return None
         try:
-            (data,) = await self._store.read_views([ACCOUNT])
-            account = decode(data, AccountView)
+            data, held = await self._store.read_views([ACCOUNT, POSITIONS])
+            account, believed = decode(data, AccountView), decode(held, PositionsView)
             if account is None:
                 return None
             markets = sorted({held.condition for held in state.held.values()})
@@ -170,7 +172,7 @@ class Shell(QuietShell[State]):
             return None
         self._marked_ns = now_ns
         bids = {market: (_bid(pair[0]), _bid(pair[1])) for market, pair in books.items()}
-        return Marks(collateral=account.collateral, bids=bids)
+        return _marks(account, believed, bids)
 
     async def _view(self, condition: ConditionId, leader: Wallet) -> View:
         """Return what is known now; what cannot be fetched stays unknown, and refuses."""
@@ -237,6 +239,21 @@ def feeds_from(reports: Sequence[FeedsView], now_ns: int) -> Feeds:
 
 def _feed_age(feed: FeedView, now_ns: int, *, watched: bool) -> int:
     return 0 if watched and feed.state == "connected" else age_ns(feed.heard_ns, now_ns)
+
+
+def _marks(
+    account: AccountView,
+    believed: PositionsView | None,
+    bids: dict[ConditionId, tuple[Price | None, Price | None]],
+) -> Marks:
+    """Return the account's cash as its fills moved it, beside the positions that they moved.
+
+    The venue's balance follows when fills are mined and claims redeemed: with it a fill would count
+    twice meanwhile, and a redemption be a jump.
+    """
+    if believed is None or believed.cash is None:
+        return Marks(collateral=account.collateral, bids=bids)
+    return Marks(collateral=believed.cash, claims=believed.claims, bids=bids)
 
 
 def _bid(book: Book | None) -> Price | None:

@@ -173,6 +173,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     """Best bids of what is held, by market and outcome; None where nobody knows a price."""
 
     collateral: Usd
+    claims: Usd = Usd(0)  # what markets that are over still owe the account
     bids: dict[ConditionId, tuple[Price | None, Price | None]]
 
 

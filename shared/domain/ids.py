@@ -12,6 +12,8 @@ ConditionId = NewType("ConditionId", str)  # 0x and 64 lower-case hex digits: on
 OrderHash = NewType("OrderHash", str)  # 0x and 64 lower-case hex digits: EIP-712 digest
 TxHash = NewType("TxHash", str)  # 0x and 64 lower-case hex digits: one settlement transaction
 
+COLLATERAL: Final = TokenId("collateral")  # dollars, where they are compared as a token is
+
 PARTITIONS: Final = 16  # fixed for ever: subjects in the ledger carry the partition
 
 _WALLET: Final = re.compile(r"0x[0-9a-f]{40}")

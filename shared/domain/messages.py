@@ -524,6 +524,25 @@ class PositionCorrected(Message, frozen=True, kw_only=True, tag="position_correc
     outcome: Literal[0, 1]
     shares: Shares  # signed change
     reason: str
+    claim: Shares = Shares(0)  # signed change of what a resolved market still owes us for
+
+
+class PositionClosed(Message, frozen=True, kw_only=True, tag="position_closed"):
+    """Our shares of a market that is over became a claim on what they pay; profit is realised."""
+
+    condition: ConditionId
+    tokens: tuple[TokenId, TokenId]  # empty where none of an outcome was ever held
+    payouts: tuple[Price, Price]
+    shares: tuple[Shares, Shares]  # by outcome, what became a claim
+    cost: Usd  # what they had cost
+    realised: Usd  # what they pay less what they had cost
+
+
+class CashCorrected(Message, frozen=True, kw_only=True, tag="cash_corrected"):
+    """What we believe to have in cash moved to what the venue says."""
+
+    usd: Usd  # signed change
+    reason: str  # opening: of the first reading
 
 
 # --- reconciler -------------------------------------------------------------------------------
@@ -549,6 +568,15 @@ class DriftFound(Message, frozen=True, kw_only=True, tag="drift_found"):
     probable_cause: str
     first_seen_ns: int
     evidence: str = ""  # what the cause was told by
+    happened_ns: int = 0  # venue time of what caused it; 0: not known
+
+
+class HoldingResolved(Message, frozen=True, kw_only=True, tag="holding_resolved"):
+    """A market in which something is booked to us is over; the owner closes what it believes."""
+
+    condition: ConditionId
+    payouts: tuple[Price, Price]  # dollars a share, by outcome: 1 and 0, or 0.5 each
+    believed: tuple[Shares, Shares]  # by outcome, claims not counted
 
 
 class DriftCleared(Message, frozen=True, kw_only=True, tag="drift_cleared"):
@@ -657,8 +685,11 @@ Fact = (
     | FillSettled
     | OrderClosed
     | PositionCorrected
+    | PositionClosed
+    | CashCorrected
     | DriftSuspected
     | DriftFound
+    | HoldingResolved
     | DriftCleared
     | OrphanFound
     | HaltTrading

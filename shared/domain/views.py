@@ -13,7 +13,7 @@ from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet
 from shared.domain.market import Market, Side
 from shared.domain.messages import Regime
 from shared.domain.observations import OrderReport
-from shared.domain.units import Bps, Price, Shares, Usd
+from shared.domain.units import Bps, Price, Shares, Usd, proceeds_down
 
 PREFIX: Final = "driftless:view:"
 ACCOUNT: Final = f"{PREFIX}account"  # executor: AccountView
@@ -160,6 +160,8 @@ class PositionView(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: Shares  # of fills not yet mined: the venue's positions may not show them
     changed_ns: int  # when it last moved
     unsettled_since_ns: int = 0  # when the oldest of those fills was booked; 0: there is none
+    claim: Shares = Shares(0)  # of a market that is over, not redeemed yet; not among the shares
+    payout: Price = Price(0)  # of a share of the claim
 
 
 class OpenOrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +181,13 @@ class PositionsView(msgspec.Struct, frozen=True, kw_only=True):
     wallet: Wallet
     positions: tuple[PositionView, ...]
     orders: tuple[OpenOrderView, ...]
+    cash: Usd | None = None  # None: the balance was never read with nothing in motion
+    cash_changed_ns: int = 0
+
+    @property
+    def claims(self) -> Usd:
+        """Return what markets that are over still owe us."""
+        return Usd(sum(proceeds_down(p.payout, p.claim) for p in self.positions))
 
 
 class StandingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +206,25 @@ class OutsideTrade(msgspec.Struct, frozen=True, kw_only=True):
     token: TokenId
     shares: Shares  # signed
     venue_ns: int
+    usd: Usd = Usd(0)  # signed, what it brought in, its fee apart
+
+
+class UnlistedFill(msgspec.Struct, frozen=True, kw_only=True):
+    """A fill that is booked and that the venue's list of our trades does not have."""
+
+    trade: str
+    token: TokenId
+    shares: Shares  # signed
+    usd: Usd  # signed, what it brought in
+    is_copy: bool  # the list has another of the same order, price and size: it was booked twice
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """How long something took lately."""
+
+    count: int = 0
+    median_ms: int = 0
+    worst_ms: int = 0
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +238,8 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     tier: str = ""  # of the signer's limits, as the venue names it
     throttled: tuple[str, ...] = ()  # endpoints that answer ever more slowly, in words
     outside: tuple[OutsideTrade, ...] = ()  # of the last hour, oldest first
+    unlisted: tuple[UnlistedFill, ...] = ()  # booked fills that the venue's own list lacks
+    confirmed: Lag = Lag()  # from a fill's booking to its confirmation
 
 
 class DriftLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,6 +256,7 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[DriftLine, ...]
     corrections: int  # found since the ledger began
     last_clear_ms: int  # how long the last cleared drift had stood
+    last_detect_ms: int = 0  # from what caused the last one, or its first sign, until it was found
 
 
 _encoder = msgspec.json.Encoder()

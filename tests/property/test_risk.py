@@ -51,6 +51,7 @@ from tests.support.risk_builders import (
     closed,
     correction,
     declined,
+    ended,
     failed,
     fill,
     halt,
@@ -263,6 +264,25 @@ class World:
             )
         )
 
+    def market_ends(self, n: Number) -> None:
+        """Close what the account has of a market; leaders who were netted hold something all the
+        same."""
+        if n(0, 3):
+            return
+        number = n(0, 1)
+        of, yes = MARKETS[number], cents([0, 50, 100][n(0, 2)])
+        payouts = (yes, Price(10**6 - yes))
+        had = (Shares(self.truth[of.tokens[0]]), Shares(self.truth[of.tokens[1]]))
+        self.cash += sum(payouts[each] * had[each] // 10**6 for each in (0, 1))
+        for token in of.tokens:
+            self.truth[token] = 0
+        self.tell(ended(of, payouts, had, name=self.name()))
+        assert not any(
+            line.yes.shares or line.no.shares
+            for line in self.state.held.values()
+            if line.condition == of.condition
+        )
+
     def operator(self, n: Number) -> None:
         self.tell((resume, resume, resume, halt, reduce_only)[n(0, 4)](self.name()))
 
@@ -343,6 +363,7 @@ ACTIONS = (
     World.fill_comes_late,
     World.settlement_fails,
     World.by_hand,
+    World.market_ends,
     World.operator,
     World.follower,
 )
@@ -383,8 +404,10 @@ def test_the_rare_paths_are_taken() -> None:
                 seen[f"netting {fact.side}"] += 1
             if isinstance(fact, HoldingChanged) and fact.crossed < 0:
                 seen["sets ended"] += 1
-    for rare in ("LeadersNetted", "netting BUY", "netting SELL", "sets ended", "LeaderUnfollowed",
-                 "LeaderFollowed", "TargetExpired", "OrderRefused"):  # fmt: skip
+                seen["sets resolved"] += fact.cause.startswith("position_closed")
+    for rare in ("LeadersNetted", "netting BUY", "netting SELL", "sets ended", "sets resolved",
+                 "LeaderUnfollowed", "LeaderFollowed", "TargetExpired",
+                 "OrderRefused"):  # fmt: skip
         assert seen[rare] > 0, (rare, seen)
 
 

@@ -31,6 +31,7 @@ from shared.domain.messages import (
     OrderDeclined,
     OrderFilled,
     OrderRefused,
+    PositionClosed,
     PositionCorrected,
     ReduceOnly,
     ResumeTrading,
@@ -337,6 +338,25 @@ def correction(
         outcome=outcome,
         shares=shares(change),
         reason="sold_outside",
+    )
+
+
+def ended(
+    of: Market, payouts: tuple[Price, Price], had: tuple[Shares, Shares], *, name: str = "end"
+) -> PositionClosed:
+    """Return how the executor closed what the account had of a market that is over."""
+    id_ = f"position_closed {name}"
+    return PositionClosed(
+        id=id_,
+        cause="",
+        root=id_,
+        ts_ns=NOW_NS,
+        condition=of.condition,
+        tokens=of.tokens,
+        payouts=payouts,
+        shares=had,
+        cost=Usd(0),
+        realised=Usd(0),
     )
 
 

@@ -25,7 +25,7 @@ from shared.domain.messages import (
 
 VERSIONS = {
     name: (Path(__file__).parent / f"{name}.jsonl").read_bytes().splitlines()
-    for name in ("v1", "v2", "v3")
+    for name in ("v1", "v2", "v3", "v4")
 }
 OLD = VERSIONS["v1"]
 KINDS = sorted(kind.__struct_config__.tag for kind in get_args(Fact))

@@ -7,6 +7,7 @@ from shared.domain.units import Price, Shares, Usd
 from tests.unit.ctl.ctl_facts import (
     CONDITION,
     LEADER,
+    NO,
     ORDER,
     OTHER,
     START_NS,
@@ -95,6 +96,17 @@ def _drift(chain: Chain) -> None:
     holding(chain, corrected, 10_610, shares=-20_000_000, order=None)
     chain.say(m.DriftCleared, 11_000, first, token=YES, found=True, duration_ms=1_000)
     chain.say(m.OrphanFound, 11_500, order=ORDER, condition=CONDITION, token=YES)
+    chain.say(m.CashCorrected, 11_600, usd=Usd(-40_000_000), reason="withdrawal")
+    payouts = (Price(1_000_000), Price(0))
+    ended = chain.say(
+        m.HoldingResolved, 11_700,
+        condition=CONDITION, payouts=payouts, believed=(Shares(20_000_000), Shares(0)),
+    )  # fmt: skip
+    chain.say(
+        m.PositionClosed, 11_710, ended,
+        condition=CONDITION, tokens=(YES, NO), payouts=payouts,
+        shares=(Shares(20_000_000), Shares(0)), cost=Usd(10_000_000), realised=Usd(10_000_000),
+    )  # fmt: skip
 
 
 def _doubts(chain: Chain) -> None:

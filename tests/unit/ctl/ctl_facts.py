@@ -67,9 +67,10 @@ OWNERS: dict[type[Any], str] = {
     m.OrderResent: "executor", m.OrderFound: "executor", m.OrderSurrendered: "executor",
     m.FillSettled: "executor", m.OrderClosed: "executor", m.PositionCorrected: "executor",
     m.DriftSuspected: "reconciler", m.DriftFound: "reconciler", m.DriftCleared: "reconciler",
-    m.OrphanFound: "reconciler", m.HaltTrading: "ctl", m.ReduceOnly: "ctl",
-    m.ResumeTrading: "ctl", m.UnfollowLeader: "ctl", m.FollowLeader: "ctl",
-    m.ReloadConfig: "ctl",
+    m.OrphanFound: "reconciler", m.HoldingResolved: "reconciler",
+    m.PositionClosed: "executor", m.CashCorrected: "executor",
+    m.HaltTrading: "ctl", m.ReduceOnly: "ctl", m.ResumeTrading: "ctl",
+    m.UnfollowLeader: "ctl", m.FollowLeader: "ctl", m.ReloadConfig: "ctl",
 }  # fmt: skip
 
 
