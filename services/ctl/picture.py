@@ -1,7 +1,7 @@
 """Everything a person asks of a running system at one moment, read from snapshots and views."""
 
 import asyncio
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -10,12 +10,14 @@ from shared.domain.units import NS_PER_S, Shares, Usd
 from shared.domain.views import (
     ACCOUNT,
     DRIFT,
+    ENDPOINTS_PREFIX,
     FEEDS_PREFIX,
     POSITIONS,
     RISK,
     SURRENDERED,
     AccountView,
     DriftView,
+    EndpointsView,
     ExposuresView,
     FeedsView,
     OpenOrderView,
@@ -27,9 +29,10 @@ from shared.domain.views import (
 from shared.runtime.clock import Clock
 from shared.runtime.ports import Lane, Ledger, Store
 
-_FEEDS_KEPT_NS: Final = 30 * NS_PER_S  # an ingester silent for longer is gone, not a feed
+_KEPT_NS: Final = 30 * NS_PER_S  # a process silent for longer is gone: an ingester is no feed
 _SHARDED: Final = ("ingester", "aggregator")
 _ACCOUNTED: Final = ("risk", "executor", "reconciler")
+V = TypeVar("V", FeedsView, EndpointsView)
 # Whom each service hears (its ``inputs``), as far as it hears the ledger at all.
 HEARD: Final[dict[str, tuple[str, ...]]] = {
     "ingester": (),
@@ -68,7 +71,14 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     feeds: tuple[FeedsView, ...]
     rows: tuple[Row, ...]
     lanes: tuple[LaneStatus, ...]
-    surrendered: tuple[OpenOrderView, ...] = ()  # orders whose end nobody could find
+    held: PositionsView | None = None
+    endpoints: tuple[EndpointsView, ...] = ()  # how the venue answers each of our processes
+
+    @property
+    def surrendered(self) -> tuple[OpenOrderView, ...]:
+        """Return the orders whose end nobody could find."""
+        orders = self.held.orders if self.held else ()
+        return tuple(order for order in orders if order.status == SURRENDERED)
 
 
 class Reader:
@@ -90,7 +100,6 @@ class Reader:
         head = await self._ledger.head()
         keys = [RISK, ACCOUNT, DRIFT, POSITIONS]
         risk, account, drift, positions = await self._store.read_views(keys)
-        held = decode(positions, PositionsView)
         risk_view = decode(risk, RiskView)
         return Picture(
             now_ns=self._clock.now_ns(),
@@ -98,20 +107,21 @@ class Reader:
             risk=risk_view,
             account=decode(account, AccountView),
             drift=decode(drift, DriftView),
-            feeds=await self._feeds(),
+            feeds=await self._newest(FEEDS_PREFIX, FeedsView),
             rows=joined(await self._exposures(), risk_view),
             lanes=await self._lanes() if lanes else (),
-            surrendered=tuple(o for o in (held.orders if held else ()) if o.status == SURRENDERED),
+            held=decode(positions, PositionsView),
+            endpoints=await self._newest(ENDPOINTS_PREFIX, EndpointsView),
         )
 
-    async def _feeds(self) -> tuple[FeedsView, ...]:
-        keys = await self._store.find_views(FEEDS_PREFIX)
-        found = (
-            [decode(data, FeedsView) for data in await self._store.read_views(keys)] if keys else []
-        )
-        views = sorted((v for v in found if v), key=lambda v: v.as_of_ns, reverse=True)
-        oldest_ns = self._clock.now_ns() - _FEEDS_KEPT_NS
-        return tuple(v for at, v in enumerate(views) if at == 0 or v.as_of_ns >= oldest_ns)
+    async def _newest(self, prefix: str, kind: type[V]) -> tuple[V, ...]:
+        """Return what each process says of itself; the newest however old, no others that ended."""
+        keys = await self._store.find_views(prefix)
+        told = await self._store.read_views(keys) if keys else []
+        found = [view for data in told if (view := decode(data, kind)) is not None]
+        found.sort(key=lambda view: view.as_of_ns, reverse=True)
+        oldest_ns = self._clock.now_ns() - _KEPT_NS
+        return tuple(v for at, v in enumerate(found) if at == 0 or v.as_of_ns >= oldest_ns)
 
     async def _exposures(self) -> list[ExposuresView]:
         keys = [exposure_key(partition) for partition in range(PARTITIONS)]

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from services.ctl.endpoints import endpoints_json, endpoints_table, venue_lines
 from services.ctl.errors import FINDING, OK
 from services.ctl.figures import Names, decimal, duration, json_text, shares, usd
 from services.ctl.governance import regime_name
@@ -21,7 +22,7 @@ from services.ctl.risk import scope_name
 from services.ctl.session import find_place, session
 from services.ctl.why import names_of
 from shared.domain.units import NS_PER_MS, NS_PER_S
-from shared.domain.views import OpenOrderView
+from shared.domain.views import AccountView, OpenOrderView, PositionsView
 from shared.runtime.clock import SystemClock
 
 POLLS = "polls"  # the feed that says itself when somebody is overdue
@@ -31,6 +32,9 @@ _EVERY_S = 1.0
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, every second.")] = False,
+    endpoints: Annotated[
+        bool, typer.Option("--endpoints", help="Show how each of the venue's endpoints answers.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,7 +43,8 @@ def status(
     Positions stand beside the leader's exposure, our target and what we hold because of him, in
     shares of the first outcome (one share of the other outcome counts as minus one). A lane's
     "behind" is how far the newest message it has to hear is from the last it has heard, in ledger
-    sequences.
+    sequences. An endpoint's error budget is the share of its calls that may fail or be slow
+    (`telemetry.objective_bps`, `slow_ms`); those that overspent it are named.
 
     Example: driftless status --watch
 
@@ -47,14 +52,14 @@ def status(
     3 NATS or Redis away.
     """
     try:
-        code = asyncio.run(_status(watch, config, as_json))
+        code = asyncio.run(_status(watch, endpoints, config, as_json))
     except KeyboardInterrupt:
         code = OK
     if code:
         raise typer.Exit(code)
 
 
-async def _status(watch: bool, config: Path | None, as_json: bool) -> int:
+async def _status(watch: bool, endpoints: bool, config: Path | None, as_json: bool) -> int:
     async with session(find_place(config)) as at:
         reader = Reader(at.ledger, at.store, partition=at.partition, clock=SystemClock())
         names = await names_of(at)
@@ -64,6 +69,8 @@ async def _status(watch: bool, config: Path | None, as_json: bool) -> int:
                 print(json_text(picture_json(picture, names)))
             else:
                 console().print(screen(picture, names))
+                if endpoints:
+                    console().print(endpoints_table(picture.endpoints))
             return code_of(picture)
         with Live(screen(picture, names), console=console(), auto_refresh=False) as live:
             while True:
@@ -88,6 +95,7 @@ def screen(picture: Picture, names: Names) -> Group:
         headline(picture),
         *surrendered_lines(picture, names),
         feeds_line(picture),
+        *venue_lines(picture.endpoints, picture.now_ns),
         caps_table(picture, names),
         rows_table(picture.rows, names),
         lanes_table(picture),
@@ -109,6 +117,8 @@ def headline(picture: Picture) -> Text:
     if picture.account is not None:
         age = duration(max(0, picture.now_ns - picture.account.as_of_ns))
         text.append(f"   cash {usd(picture.account.collateral)} ({age} old)")
+    if picture.held is not None and picture.held.claims:
+        text.append(f"   to redeem {usd(picture.held.claims)}", style="yellow")
     text.append(f"   ledger {picture.head:,}")
     return text
 
@@ -132,7 +142,12 @@ def drift_text(picture: Picture) -> Text:
     worth = picture.drift.drift_usd
     age = duration(max(0, picture.now_ns - picture.drift.as_of_ns))
     text = Text(usd(worth), style="bold red" if worth else "green")
-    return text.append(f" ({age} old, {picture.drift.corrections} corrected)", style="default")
+    text.append(f" ({age} old, {picture.drift.corrections} corrected", style="default")
+    if picture.drift.corrections:
+        found = duration(picture.drift.last_detect_ms * NS_PER_MS)
+        cleared = duration(picture.drift.last_clear_ms * NS_PER_MS)
+        text.append(f", the last found after {found}, gone after {cleared}")
+    return text.append(")")
 
 
 def feeds_line(picture: Picture) -> Text:
@@ -223,7 +238,7 @@ def _lane_cells(lane: LaneStatus) -> tuple[str, str, str, str, Text]:
 
 def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
     """Return the picture with stable keys: dollars and shares are exact decimals, ages in ms."""
-    risk, drift, account = picture.risk, picture.drift, picture.account
+    risk, drift, account, held = picture.risk, picture.drift, picture.account, picture.held
 
     def age_ms(as_of_ns: int) -> int:
         return max(0, picture.now_ns - as_of_ns) // NS_PER_MS
@@ -233,8 +248,7 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
         "regime": risk.regime if risk else None,
         "regime_reason": risk.reason if risk else None,
         "realised_today_usd": decimal(risk.realised_today) if risk else None,
-        "cash_usd": decimal(account.collateral) if account else None,
-        "cash_age_ms": age_ms(account.as_of_ns) if account else None,
+        **_cash_json(account, held, picture.now_ns),
         "caps": [
             {
                 "name": cap.name,
@@ -249,6 +263,7 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
             "age_ms": age_ms(drift.as_of_ns) if drift else None,
             "corrections": drift.corrections if drift else None,
             "last_clear_ms": drift.last_clear_ms if drift else None,
+            "last_detect_ms": drift.last_detect_ms if drift else None,
             "lines": [
                 {
                     "token": line.token,
@@ -270,6 +285,7 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
             for view in picture.feeds
             for feed in view.feeds
         ],
+        "endpoints": endpoints_json(picture.endpoints, picture.now_ns),
         "surrendered_orders": [_order_json(o, age_ms(o.since_ns)) for o in picture.surrendered],
         "positions": [_row_json(row, names) for row in picture.rows],
         "lanes": [
@@ -282,6 +298,21 @@ def picture_json(picture: Picture, names: Names) -> dict[str, Any]:
             }
             for lane in picture.lanes
         ],
+    }
+
+
+def _cash_json(
+    account: AccountView | None, held: PositionsView | None, now_ns: int
+) -> dict[str, Any]:
+    lag = account.confirmed if account else None
+    return {
+        "cash_usd": decimal(account.collateral) if account else None,
+        "cash_age_ms": max(0, now_ns - account.as_of_ns) // NS_PER_MS if account else None,
+        "cash_believed_usd": decimal(held.cash) if held and held.cash is not None else None,
+        "claims_usd": decimal(held.claims) if held else None,
+        "confirmation_ms": {"count": lag.count, "median": lag.median_ms, "worst": lag.worst_ms}
+        if lag
+        else None,
     }
 
 

@@ -57,6 +57,8 @@ def build(context: Context) -> Built[State]:
         signer=signer,
         books=Books(context.store, context.client, context.ports.clock, deadline_s=deadline_s),
         tracing=context.tracing,
+        metrics=context.metrics,
+        called=context.endpoints.called,
     )
     readiness = Readiness(
         urls=world.urls,

@@ -23,11 +23,12 @@ from shared.polymarket.pacing import Pacer
 from shared.polymarket.probing import Probing
 from shared.polymarket.rest import Venue, derive_credentials
 from shared.polymarket.signer_limit import SignerGate
-from shared.polymarket.transport import Patience, connect_http
+from shared.polymarket.transport import OnCall, Patience, connect_http
 from shared.polymarket.urls import VenueUrls
 from shared.runtime.books import Books
 from shared.runtime.config import AccountConfig, ExecutorConfig
 from shared.runtime.logs import log
+from shared.runtime.metrics import Metrics
 from shared.runtime.runner import LaneHandle
 from shared.runtime.telemetry import Tracing
 
@@ -69,6 +70,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     signer: Signer
     books: Books
     tracing: Tracing
+    metrics: Metrics
+    called: OnCall | None = None  # hears of every attempt to call the venue
 
 
 class Session:
@@ -92,7 +95,9 @@ class Session:
             now_ns=self.clock.now_ns,
             heard=self.standing.heard,
         )
-        self._http = connect_http(rng=self.rng, patience=patience, gate=self.gate)
+        self._http = connect_http(
+            rng=self.rng, patience=patience, gate=self.gate, on_call=world.called
+        )
 
     async def log_in(self) -> None:
         """Derive the API credentials; until the venue answers, orders wait or expire."""

@@ -20,8 +20,9 @@ from shared.domain.messages import (
     PositionClosed,
     PositionCorrected,
 )
-from shared.domain.units import NS_PER_MS
+from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.domain.views import ACCOUNT, POSITIONS, AccountView, encode
+from shared.runtime.metrics import CONFIRMED
 from shared.runtime.ports import StoreAwayError
 from shared.runtime.runner import LaneHandle, QuietShell
 
@@ -102,7 +103,9 @@ class Shell(QuietShell[State]):
     def _note_confirmed(self, state: State, fact: FillSettled) -> None:
         fill = known_fill(state, fact.trade, fact.order)
         if fill is not None:
-            self._feeds.confirmed.note(fact.ts_ns - fill.booked_ns)
+            lag_ns = max(0, fact.ts_ns - fill.booked_ns)
+            self._feeds.confirmed.note(lag_ns)
+            self._world.metrics.took(CONFIRMED, lag_ns / NS_PER_S)
 
     def views(self, state: State) -> Mapping[str, bytes]:
         shown = {POSITIONS: encode(positions_view(state, self._world.account.wallet))}

@@ -26,7 +26,7 @@ def build(context: Context) -> Built[State]:
     patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
     pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
     rng = random.Random()  # noqa: S311 - jitter
-    http = connect_http(rng=rng, patience=patience, gate=pacer)
+    http = connect_http(rng=rng, patience=patience, gate=pacer, on_call=context.endpoints.called)
     venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls_of(config))
     world = assemble(
         leaders,

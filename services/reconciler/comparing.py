@@ -29,7 +29,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     observed: tuple[PositionReport, ...]
     open_orders: tuple[OrderReport, ...]
     collateral: Usd | None = None  # None: not compared
-    collateral_ns: int = 0  # when reading it began: nothing newer is inside
+    account_ns: int = 0  # when reading the account began, cash included: nothing newer is in it
     agreed: dict[TokenId, int] = {}
     known: dict[TokenId, Known] = {}  # of differences that are about to be found
     payouts: dict[ConditionId, tuple[Price, Price]] = {}  # of markets that are over
@@ -119,7 +119,7 @@ def _cash(policy: Policy, seen: Observation) -> list[Difference]:
         return []
     positions = seen.believed.positions
     moved_ns = max((p.changed_ns for p in positions), default=0)
-    rests_ns = seen.collateral_ns - max(moved_ns, seen.believed.cash_changed_ns)
+    rests_ns = seen.account_ns - max(moved_ns, seen.believed.cash_changed_ns)
     by_token = {p.token: p for p in positions}
     tokens = by_token.keys() | {order.token for order in seen.believed.orders}
     moving = any(is_moving(policy, seen, each, by_token.get(each)) for each in tokens)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -13,8 +13,9 @@ from services.reconciler.core import State, view
 from services.reconciler.ends import Ends
 from shared.domain.freshness import age_ns
 from shared.domain.ids import COLLATERAL, OrderHash, TokenId, Wallet
+from shared.domain.messages import DriftCleared, DriftFound, Fact
 from shared.domain.observations import Activity
-from shared.domain.units import NS_PER_S, Shares
+from shared.domain.units import MICRO, NS_PER_S, Shares
 from shared.domain.views import (
     ACCOUNT,
     DRIFT,
@@ -29,6 +30,7 @@ from shared.domain.views import (
 from shared.polymarket.errors import VenueError
 from shared.polymarket.public import PublicVenue
 from shared.runtime.logs import log
+from shared.runtime.metrics import CORRECTED, DETECTED, DRIFT_USD, Metrics
 from shared.runtime.ports import Store, StoreAwayError
 from shared.runtime.runner import LaneHandle, QuietShell
 
@@ -36,24 +38,32 @@ _LATELY_NS: Final = 3_600 * NS_PER_S  # how far back a cause is looked for
 _logger = logging.getLogger(__name__)
 
 
+class _Agreed(NamedTuple):
+    believed: Shares
+    observed: Shares
+    first_ns: int  # of the observation that showed it first
+    times: int
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """What the shell is built from."""
+
+    venue: PublicVenue
+    store: Store
+    metrics: Metrics
+    wallet: Wallet
+    interval_s: float
+    account_age_ns_max: int  # an older account view may lack fills that will still be booked
+
+
 class Shell(QuietShell[State]):
-    def __init__(
-        self,
-        policy: Policy,
-        venue: PublicVenue,
-        store: Store,
-        *,
-        wallet: Wallet,
-        interval_s: float,
-        account_age_ns_max: int,
-    ) -> None:
-        self._policy, self._venue, self._store = policy, venue, store
-        self._wallet, self._interval_s = wallet, interval_s
-        self._account_age_ns_max = account_age_ns_max
-        self._agreed: dict[TokenId, tuple[Shares, Shares, int]] = {}
+    def __init__(self, policy: Policy, world: World) -> None:
+        self._policy, self._world = policy, world
+        self._venue, self._store = world.venue, world.store
+        self._agreed: dict[TokenId, _Agreed] = {}
         self._resting: set[OrderHash] = set()
         self._told: set[TokenId] = set()
-        self._ends = Ends(venue)
+        self._ends = Ends(world.venue)
         self._latest: Observation | None = None
 
     async def start(self, state: State, lane: LaneHandle) -> None:
@@ -69,19 +79,19 @@ class Shell(QuietShell[State]):
             else:
                 if observation is not None:
                     await self._lane.submit(observation)
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(self._world.interval_s)
 
     async def _observe(self) -> Observation | None:
         """Read the venue between two reads of belief: what moved meanwhile is not compared."""
         (before,) = await self._store.read_views([POSITIONS])
-        observed = await self._venue.positions(self._wallet)
+        observed = await self._venue.positions(self._world.wallet)
         after, account, risk = await self._store.read_views([POSITIONS, ACCOUNT, RISK])
         believed = decode(after, PositionsView)
         told = decode(account, AccountView)
         booked = decode(risk, RiskView)
         if believed is None or before != after or told is None:
             return None
-        if age_ns(told.as_of_ns, self._lane.clock.now_ns()) > self._account_age_ns_max:
+        if age_ns(told.as_of_ns, self._lane.clock.now_ns()) > self._world.account_age_ns_max:
             log(_logger, logging.WARNING, "executor_behind", reason="it has not read its fills")
             return None  # its belief may lack fills it will still book: a correction would double
         resting = {order.order: order for order in told.orders}
@@ -93,7 +103,7 @@ class Shell(QuietShell[State]):
             observed=tuple(observed),
             open_orders=both,  # one just posted is not an orphan: it must be seen twice
             collateral=told.collateral,
-            collateral_ns=told.as_of_ns,
+            account_ns=told.as_of_ns,
             booked=frozenset(held.condition for held in (booked.held if booked else ())),
         )
         seen = await self._ends.look(self._policy, seen)
@@ -112,7 +122,7 @@ class Shell(QuietShell[State]):
         start_s = (seen.as_of_ns - _LATELY_NS) // NS_PER_S
         rows: list[Activity] = []
         try:
-            async for page in self._venue.activity(self._wallet, start_s=start_s):
+            async for page in self._venue.activity(self._world.wallet, start_s=start_s):
                 rows += [row for row in page.rows if isinstance(row, Activity)]
         except VenueError as e:
             log(_logger, logging.WARNING, "account_unread", reason=str(e))
@@ -129,16 +139,23 @@ class Shell(QuietShell[State]):
         }
 
     def _count(self, seen: Observation) -> dict[TokenId, int]:
-        """Count how many observations in a row showed each difference as it is now."""
-        now: dict[TokenId, tuple[Shares, Shares, int]] = {}
+        """Count how many observations in a row showed each difference as it is now.
+
+        One confirms only if the account in it was read after the first: what explains the
+        difference, as a trade by hand, is in the account by then.
+        """
+        now: dict[TokenId, _Agreed] = {}
         for entry in difference(self._policy, seen):
             if entry.excused:
                 continue
-            believed, observed, times = self._agreed.get(entry.token, (Shares(0), Shares(0), 0))
-            same = (believed, observed) == (entry.believed, entry.observed)
-            now[entry.token] = (entry.believed, entry.observed, times + 1 if same else 1)
+            before = self._agreed.get(entry.token)
+            if before is None or before[:2] != (entry.believed, entry.observed):
+                now[entry.token] = _Agreed(entry.believed, entry.observed, seen.as_of_ns, 1)
+            else:
+                newer = seen.account_ns >= before.first_ns
+                now[entry.token] = before._replace(times=before.times + newer)
         self._agreed = now
-        return {token: times for token, (_, _, times) in now.items()}
+        return {token: each.times for token, each in now.items()}
 
     async def prepare(self, state: State, message: Any) -> Any:
         if isinstance(message, Observation):
@@ -147,10 +164,22 @@ class Shell(QuietShell[State]):
         return message
 
     async def _publish(self, state: State, message: Observation) -> None:
+        shown = view(self._policy, state, message)
+        self._world.metrics.stands_at(DRIFT_USD, shown.drift_usd / MICRO)
         try:
-            await self._store.write_views({DRIFT: encode(view(self._policy, state, message))})
+            await self._store.write_views({DRIFT: encode(shown)})
         except StoreAwayError as e:
             log(_logger, logging.WARNING, "store_away", reason=str(e))
+
+    def recorded(self, state: State, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            match fact:
+                case DriftFound():
+                    self._world.metrics.took(DETECTED, state.last_detect_ms / 1_000)
+                case DriftCleared(found=True):
+                    self._world.metrics.took(CORRECTED, fact.duration_ms / 1_000)
+                case _:
+                    pass
 
     def views(self, state: State) -> Mapping[str, bytes]:
         if self._latest is None:

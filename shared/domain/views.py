@@ -22,6 +22,7 @@ POSITIONS: Final = f"{PREFIX}positions"  # executor: PositionsView
 RISK: Final = f"{PREFIX}risk"  # risk: RiskView
 DRIFT: Final = f"{PREFIX}drift"  # reconciler: DriftView
 FEEDS_PREFIX: Final = f"{PREFIX}feeds:"  # ingesters: a FeedsView each
+ENDPOINTS_PREFIX: Final = f"{PREFIX}endpoints:"  # who calls the venue: an EndpointsView each
 # Reasons for which the venue would take no order that opens.
 GEOBLOCK: Final = "geoblock"  # of where we are
 CLOSED_ONLY: Final = "closed_only"  # of who we are
@@ -51,6 +52,11 @@ def leader_key(leader: Wallet) -> str:
 def feed_key(instance: str) -> str:
     """Return the key of one ingester's FeedsView."""
     return f"{FEEDS_PREFIX}{instance}"
+
+
+def endpoints_key(instance: str) -> str:
+    """Return the key of one process's EndpointsView."""
+    return f"{ENDPOINTS_PREFIX}{instance}"
 
 
 def exposure_key(partition: int) -> str:
@@ -84,6 +90,26 @@ class FeedsView(msgspec.Struct, frozen=True, kw_only=True):
     stream_rows: int = 0  # leaders' rows seen on the stream since start
     rest_rows: int = 0  # leaders' rows that only REST showed since start
     garbage: int = 0  # frames that did not parse
+
+
+class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
+    """How an endpoint of the venue answered one process in the last hour."""
+
+    name: str
+    calls: int
+    bad: int  # no answer, 425, 429 or 5xx
+    slow: int  # answered, but later than ``telemetry.slow_ms``
+    median_ms: int
+    p99_ms: int
+    budget_bps: Bps  # of its error budget that is left; below zero it is overspent
+    last_bad_ns: int = 0
+    last_bad_status: int | None = None  # 0: no answer
+
+
+class EndpointsView(msgspec.Struct, frozen=True, kw_only=True):
+    service: str
+    as_of_ns: int
+    endpoints: tuple[EndpointView, ...]
 
 
 class ExposureView(msgspec.Struct, frozen=True, kw_only=True):

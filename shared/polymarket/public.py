@@ -22,6 +22,7 @@ PAGES_MAX: Final = 2_000  # of one listing; more is an error, never a silent end
 ASKED_MAX: Final = 3  # times in a row, for an answer that is not from a cache
 ACTIVITY: Final = "/v2/activity"
 POSITIONS: Final = "/v2/positions"
+RESOLUTIONS: Final = "/v2/resolutions"
 _JSON: Final = {"Content-Type": "application/json"}
 # CLOSED is left out: it lists what is no longer held. Together these are every holding.
 _HELD: Final = ("OPEN", "REDEEMABLE", "REDEEMABLE_LOST", "MERGEABLE")
@@ -161,7 +162,7 @@ class PublicVenue:
         cannot be read is given as Garbage, so one of them does not hide the others.
         """
         assert 0 < len(conditions) <= CONDITIONS_MAX, "too many conditions for one question"
-        endpoint = "/v2/resolutions"
+        endpoint = RESOLUTIONS
         try:
             body = await self._data(endpoint, condition_id=",".join(conditions))
         except NotFound:

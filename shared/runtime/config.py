@@ -120,11 +120,15 @@ class TelemetryConfig(Section, frozen=True):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str = ""
     sample_ratio: Annotated[float, Range(0, 1)] = 1.0
+    otlp_metrics_endpoint: str = ""
+    objective_bps: Annotated[int, Range(5_000, 9_999)] = 9_900
+    slow_ms: Ms = 2_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.otlp_endpoint:
-            _check_url("otlp_endpoint", self.otlp_endpoint, ("http", "https"))
+        for name in ("otlp_endpoint", "otlp_metrics_endpoint"):
+            if getattr(self, name):
+                _check_url(name, getattr(self, name), ("http", "https"))
 
 
 class IngesterConfig(Section, frozen=True):

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from shared.domain.ids import PARTITIONS
-from shared.domain.units import NS_PER_S
+from shared.domain.units import NS_PER_MS, NS_PER_S, Bps
 from shared.polymarket.urls import VenueUrls
 from shared.runtime import bus
 from shared.runtime.clock import SystemClock
@@ -32,12 +32,14 @@ from shared.runtime.config import (
     nats_password,
     redis_password,
 )
+from shared.runtime.endpoints import Endpoints
 from shared.runtime.health import liveness
 from shared.runtime.instance import instance_name
 from shared.runtime.jetstream import check_whole
 from shared.runtime.lease import RENEW_S, LeaseLostError, NatsLease, NatsLeases
 from shared.runtime.logs import log as log_event
 from shared.runtime.logs import setup_logging
+from shared.runtime.metrics import Metrics, setup_metrics
 from shared.runtime.ports import FencedError, GapError, Lane, UndecodableError
 from shared.runtime.runner import LaneRunner, Ports, Service, Shell, run_until_stopped
 from shared.runtime.store import RedisStore
@@ -62,6 +64,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     ports: Ports
     store: RedisStore
     tracing: Tracing
+    metrics: Metrics
+    endpoints: Endpoints  # hears of every call to the venue
     instance: str
 
 
@@ -141,6 +145,7 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stopping)
     tracing = setup_tracing(name, config, os.environ)
+    metrics = setup_metrics(name, config, os.environ)
     client = await _connect_nats(name, config)
     store = RedisStore(_connect_redis(config))
     instance = instance_name(name)
@@ -151,7 +156,20 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
         observer=tracing,
     )
     context = Context(
-        config=config, client=client, ports=ports, store=store, tracing=tracing, instance=instance
+        config=config,
+        client=client,
+        ports=ports,
+        store=store,
+        tracing=tracing,
+        metrics=metrics,
+        endpoints=Endpoints(
+            name,
+            ports.clock,
+            objective_bps=Bps(config.telemetry.objective_bps),
+            slow_ns=config.telemetry.slow_ms * NS_PER_MS,
+            metrics=metrics,
+        ),
+        instance=instance,
     )
     log_event(log, logging.INFO, "service_started", instance=instance, config=config_hash(config))
     try:
@@ -161,6 +179,7 @@ async def _run(name: str, config: Config, build: Callable[[Context], Built[Any]]
         await _Lanes(built, context, stopping).run()
     finally:
         tracing.shutdown()
+        metrics.shutdown()
         await client.close()
     log_event(log, logging.INFO, "service_stopped", instance=instance)
 
@@ -237,7 +256,8 @@ class _Lanes:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(_or_end(work())) for work in self._built.background]
+            works = (*self._built.background, self._report)
+            background = [group.create_task(_or_end(work())) for work in works]
             while not self._stopping.is_set():
                 try:
                     await self._balance(group)
@@ -258,6 +278,9 @@ class _Lanes:
                 await asyncio.wait(self._holding)
             for task in background:
                 task.cancel()
+
+    async def _report(self) -> None:
+        await self._context.endpoints.report(self._context.store, self._context.instance)
 
     async def _balance(self, group: asyncio.TaskGroup) -> None:
         """Take free lanes up to our share; give back what is beyond it."""

@@ -37,6 +37,7 @@ from shared.runtime.books import Books
 from shared.runtime.clock import SystemClock
 from shared.runtime.config import AccountConfig, ExecutorConfig
 from shared.runtime.memory import MemoryLedger, MemoryStore
+from shared.runtime.metrics import Metrics
 from shared.runtime.ports import Epoch, Lane
 from shared.runtime.runner import LaneRunner, Ports, Service, run_until_stopped
 from shared.runtime.telemetry import Tracing
@@ -155,6 +156,7 @@ class System:
             signer=signer,
             books=Books(self.store, nobody, self.clock, deadline_s=1),
             tracing=Tracing("executor"),
+            metrics=Metrics("executor"),
         )
         ports = Ports(ledger=self.ledger, store=self.store, clock=self.clock)
         self._epoch += 1

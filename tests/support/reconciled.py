@@ -17,7 +17,7 @@ from services.paper_venue.config import Funded, VenueConfig
 from services.paper_venue.server import running
 from services.reconciler.comparing import Policy
 from services.reconciler.core import State, decide, evolve
-from services.reconciler.shell import Shell
+from services.reconciler.shell import Shell, World
 from shared.domain.messages import DriftFound, OrderClosed, OrderFilled
 from shared.domain.observations import OwnFill
 from shared.domain.units import NS_PER_S, Price, Shares, Usd
@@ -25,6 +25,7 @@ from shared.domain.views import DRIFT, POSITIONS, DriftView, PositionsView, deco
 from shared.polymarket.public import PublicVenue
 from shared.polymarket.transport import open_http
 from shared.polymarket.urls import VenueUrls
+from shared.runtime.metrics import Metrics
 from shared.runtime.ports import Epoch, Lane
 from shared.runtime.runner import LaneRunner, Ports, Service
 from tests.support.eventually import eventually
@@ -59,16 +60,16 @@ class Reconciled(System):
         ):  # fmt: skip
             urls = VenueUrls.local(self.url)
             public = PublicVenue(http, now_ns=self.clock.now_ns, urls=urls)
-            shell = Shell(
-                POLICY, public, self.store, wallet=WALLET, interval_s=_EVERY_S,
-                account_age_ns_max=10 * NS_PER_S,
+            world = World(
+                venue=public, store=self.store, metrics=Metrics("reconciler"), wallet=WALLET,
+                interval_s=_EVERY_S, account_age_ns_max=10 * NS_PER_S,
             )  # fmt: skip
             service = Service(
                 name="reconciler", state=State, decide=partial(decide, POLICY), evolve=evolve,
                 inputs=lambda _: (),
             )  # fmt: skip
             ports = Ports(ledger=self.ledger, store=self.store, clock=self.clock)
-            runner = LaneRunner(service, RECONCILER, shell, ports, Epoch(1))
+            runner = LaneRunner(service, RECONCILER, Shell(POLICY, world), ports, Epoch(1))
             self.terms = await self.market(await self.open_market())
             serving = asyncio.create_task(runner.run())
             try:

@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
+from services.ctl.endpoints import endpoints_table
 from services.ctl.errors import FINDING, OK
 from services.ctl.figures import Names, json_text
 from services.ctl.picture import Picture, Reader, behind, joined
 from services.ctl.status import code_of, picture_json, screen
 from shared.domain.messages import Batch, FeedChanged
-from shared.domain.units import NS_PER_S, Price, Shares, Usd
+from shared.domain.units import NS_PER_S, Bps, Price, Shares, Usd
 from shared.domain.views import (
     DRIFT,
     POSITIONS,
@@ -17,14 +18,18 @@ from shared.domain.views import (
     CapView,
     DriftLine,
     DriftView,
+    EndpointsView,
+    EndpointView,
     ExposuresView,
     ExposureView,
     FeedsView,
     FeedView,
     OpenOrderView,
     PositionsView,
+    PositionView,
     RiskView,
     encode,
+    endpoints_key,
     exposure_key,
     feed_key,
 )
@@ -203,6 +208,7 @@ async def test_the_json_has_stable_keys_and_exact_numbers() -> None:
     told = msgspec.json.decode(json_text(picture_json(found, Names({LEADER: "Ann"}))))
     assert set(told) == {
         "ledger_head", "regime", "regime_reason", "realised_today_usd", "cash_usd", "cash_age_ms",
+        "cash_believed_usd", "claims_usd", "confirmation_ms", "endpoints",
         "caps", "drift", "feeds", "surrendered_orders", "positions", "lanes",
     }  # fmt: skip
     assert told["drift"]["usd"] == 0.75
@@ -221,3 +227,44 @@ async def test_the_json_has_stable_keys_and_exact_numbers() -> None:
         "said": 0,
         "behind": 0,
     }
+
+
+def answered(name: str, calls: int, bad: int, budget_bps: int) -> EndpointView:
+    return EndpointView(
+        name=name, calls=calls, bad=bad, slow=1, median_ms=20, p99_ms=1_900,
+        budget_bps=Bps(budget_bps), last_bad_ns=NOW_NS - 9 * NS_PER_S if bad else 0,
+        last_bad_status=0 if bad else None,
+    )  # fmt: skip
+
+
+async def test_an_endpoint_that_overspent_its_error_budget_is_named() -> None:
+    store = MemoryStore()
+    for number, entry in enumerate((answered("/time", 900, 0, 8_900), answered("/book", 9, 3, -1))):
+        view = EndpointsView(service="ingester", as_of_ns=NOW_NS - number, endpoints=(entry,))
+        store.views[endpoints_key(f"ingester-{number}")] = encode(view)
+    found = await read(MemoryLedger(), store)
+    page = page_of(screen(found, Names()))
+    assert "venue   909 calls in the last hour, 3 failed, 2 slow" in page
+    assert "ingester: /book failed 3 and was slow 1 times of 9, the last no answer 9,000 ms" in page
+    assert "/time" not in page
+    table = page_of(endpoints_table(found.endpoints))
+    assert "/time" in table
+    assert "89.00 %" in table
+    told = msgspec.json.decode(json_text(picture_json(found, Names())))["endpoints"]
+    assert [(each["endpoint"], each["failed"], each["last_failed_ms"]) for each in told] == [
+        ("/time", 0, None), ("/book", 3, 9_000),
+    ]  # fmt: skip
+
+
+async def test_what_is_to_be_redeemed_stands_beside_the_cash() -> None:
+    shown = picture()
+    claim = PositionView(
+        condition=CONDITION, token=YES, outcome=0, shares=Shares(0), cost=Usd(0), realised=Usd(0),
+        unsettled=Shares(0), changed_ns=0, claim=Shares(12_000_000), payout=Price(500_000),
+    )  # fmt: skip
+    held = PositionsView(wallet=LEADER, positions=(claim,), orders=(), cash=Usd(7))
+    shown = msgspec.structs.replace(shown, held=held)
+    assert "to redeem $6.00" in page_of(screen(shown, Names()))
+    assert "to redeem" not in page_of(screen(picture(), Names()))
+    told = picture_json(shown, Names())
+    assert (str(told["claims_usd"]), str(told["cash_believed_usd"])) == ("6", "0.000007")

@@ -64,7 +64,7 @@ def seen(
     return Observation(
         as_of_ns=START_NS, believed=believed, observed=same if theirs is None else theirs,
         open_orders=(), collateral=None if balance is None else usd(balance),
-        collateral_ns=read_ns, **more,  # type: ignore[arg-type]
+        account_ns=read_ns, **more,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from services.reconciler.core import (
     evolve,
     view,
 )
-from services.reconciler.shell import Shell
+from services.reconciler.shell import Shell, World
 from shared.domain.ids import OrderHash, TokenId
 from shared.domain.messages import (
     DriftCleared,
@@ -33,6 +33,7 @@ from shared.domain.messages import (
 from shared.domain.observations import OrderReport, PositionReport
 from shared.domain.units import NS_PER_MS, NS_PER_S, Price, Shares, Usd
 from shared.domain.views import OpenOrderView, OutsideTrade, PositionsView, PositionView
+from shared.runtime.metrics import Metrics
 from shared.runtime.runner import encode_state
 from tests.support.order_builders import (
     CONDITION,
@@ -127,6 +128,7 @@ def seen(
     resting: Iterable[OrderReport] = (),
     agreed: int = 1,
     as_of_ns: int = START_NS,
+    account_ns: int | None = None,
 ) -> Observation:
     """Build an observation in which every token's difference was seen ``agreed`` times."""
     believed, observed = tuple(believed), tuple(observed)
@@ -137,6 +139,7 @@ def seen(
         observed=observed,
         open_orders=tuple(resting),
         agreed=dict.fromkeys(tokens, agreed),
+        account_ns=as_of_ns if account_ns is None else account_ns,
     )
 
 
@@ -451,9 +454,11 @@ def test_facts_of_others_are_refused() -> None:
 def shell() -> Shell:
     """Build a shell that is only asked to count: it needs no venue and no store."""
     nothing: Any = None
-    return Shell(
-        policy(), nothing, nothing, wallet=WALLET, interval_s=1.0, account_age_ns_max=NS_PER_S
-    )
+    world = World(
+        venue=nothing, store=nothing, metrics=Metrics("reconciler"), wallet=WALLET,
+        interval_s=1.0, account_age_ns_max=NS_PER_S,
+    )  # fmt: skip
+    return Shell(policy(), world)
 
 
 def test_observations_that_agree_in_a_row_are_counted_by_token() -> None:
@@ -461,6 +466,14 @@ def test_observations_that_agree_in_a_row_are_counted_by_token() -> None:
     same = seen([held(shares(1))], [venue(shares(2), NO)])
     assert [counting._count(same) for _ in range(3)] == [{YES: n, NO: n} for n in (1, 2, 3)]
     assert counting._count(seen([held(shares(1))], [venue(shares(3), NO)])) == {YES: 4, NO: 1}
+
+
+def test_an_account_read_before_the_first_sign_confirms_nothing() -> None:
+    """A trade by hand may not be in it yet, and would be called a fill that we missed."""
+    counting, (mine, theirs) = shell(), ([held(shares(1))], [venue(shares(2))])
+    counting._count(seen(mine, theirs, account_ns=START_NS - 1))
+    assert counting._count(seen(mine, theirs, account_ns=START_NS - 1)) == {YES: 1}
+    assert counting._count(seen(mine, theirs, account_ns=START_NS)) == {YES: 2}
 
 
 @pytest.mark.parametrize(
