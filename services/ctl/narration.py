@@ -2,6 +2,7 @@
 
 from typing import Final, assert_never
 
+from services.ctl.compared import compared, corrected, pays
 from services.ctl.figures import (
     Names,
     bps,
@@ -16,7 +17,7 @@ from services.ctl.figures import (
 from services.ctl.governance import governed
 from shared.domain import messages as m
 from shared.domain.ids import ConditionId
-from shared.domain.units import NS_PER_MS, NS_PER_S, Price, Shares, bps_worse
+from shared.domain.units import NS_PER_S, Shares, bps_worse
 
 GRID: Final = "GRID"  # the reason of a trim that only puts a size on the venue's grid
 _LONG_NS: Final = 86_400 * NS_PER_S  # a refusal that waits longer waits for more to do
@@ -72,6 +73,7 @@ def told(fact: m.Fact, names: Names) -> str:
             m.OrderFilled()
             | m.FillSettled()
             | m.OrderClosed()
+            | m.ShortfallMeasured()
             | m.PositionCorrected()
             | m.PositionClosed()
             | m.CashCorrected()
@@ -84,7 +86,7 @@ def told(fact: m.Fact, names: Names) -> str:
             | m.DriftCleared()
             | m.OrphanFound()
         ):
-            return _compared(fact, names)
+            return compared(fact, names)
         case _:
             assert_never(fact)
 
@@ -116,8 +118,8 @@ def _seen(
             said = f" ({fact.detail})" if fact.detail else ""
             return f"feed {fact.feed}{of} {fact.state} after {fact.duration_ms:,} ms{rows}{said}"
         case m.MarketResolved():
-            pays = _pays(fact.condition, fact.payouts, names)
-            return f"settled {names.market(fact.condition)}: {pays}; nothing is left to copy"
+            paid = pays(fact.condition, fact.payouts, names)
+            return f"settled {names.market(fact.condition)}: {paid}; nothing is left to copy"
 
 
 def _trade(fact: m.LeaderFilled | m.OrderFilled, names: Names) -> str:
@@ -321,6 +323,7 @@ def _executed(
     fact: m.OrderFilled
     | m.FillSettled
     | m.OrderClosed
+    | m.ShortfallMeasured
     | m.PositionCorrected
     | m.PositionClosed
     | m.CashCorrected,
@@ -335,62 +338,18 @@ def _executed(
             return f"fill of {shares(fact.size)} {fact.settlement}{undone}"
         case m.OrderClosed():
             return f"order {short(fact.order)} closed: {fact.reason}, {shares(fact.filled)} filled"
+        case m.ShortfallMeasured():
+            return _cost(fact)
         case _:
-            return _corrected(fact, names)
+            return corrected(fact, names)
 
 
-def _corrected(fact: m.PositionCorrected | m.PositionClosed | m.CashCorrected, names: Names) -> str:
-    reason = "" if isinstance(fact, m.PositionClosed) else fact.reason.replace("_", " ")
-    match fact:
-        case m.PositionCorrected():
-            what = (
-                f"{names.outcome(fact.condition, fact.outcome)} of {names.market(fact.condition)}"
-            )
-            kind = "claim" if fact.claim and not fact.shares else "position"
-            moved = shares(Shares(fact.shares + fact.claim), signed=True)
-            return f"{kind} corrected {moved} {what}: {reason}"
-        case m.PositionClosed():
-            pays = _pays(fact.condition, fact.payouts, names)
-            held = " and ".join(
-                f"{shares(size)} {names.outcome(fact.condition, outcome)}"
-                for outcome, size in enumerate(fact.shares)
-                if size
-            )
-            what = f"{held or 'nothing'} of {names.market(fact.condition)}"
-            return f"closed {what}, now a claim: {pays}; profit {usd(fact.realised)}"
-        case m.CashCorrected():
-            return f"cash corrected {usd(fact.usd)}: {reason}"
-
-
-def _compared(
-    fact: m.HoldingResolved | m.DriftSuspected | m.DriftFound | m.DriftCleared | m.OrphanFound,
-    names: Names,
-) -> str:
-    match fact:
-        case m.HoldingResolved():
-            pays = _pays(fact.condition, fact.payouts, names)
-            return f"what we hold of {names.market(fact.condition)} is over: {pays}"
-        case m.DriftSuspected():
-            return f"drift suspected in {names.token(fact.token)}: {_sides(fact)}"
-        case m.DriftFound():
-            cause = fact.probable_cause.replace("_", " ")
-            worth = usd(fact.usd)
-            why = f": {fact.evidence}" if fact.evidence else ""
-            return f"drift of {worth} in {names.token(fact.token)}: {_sides(fact)} ({cause}{why})"
-        case m.DriftCleared():
-            kind = "drift" if fact.found else "suspicion"
-            lasted = duration(fact.duration_ms * NS_PER_MS)
-            return f"{kind} over in {names.token(fact.token)} after {lasted}"
-        case m.OrphanFound():
-            return f"open order {short(fact.order)} that nobody approved: it is cancelled"
-
-
-def _pays(condition: ConditionId, payouts: tuple[Price, Price], names: Names) -> str:
-    return ", ".join(
-        f"{names.outcome(condition, outcome)} pays {price(payout)}"
-        for outcome, payout in enumerate(payouts)
+def _cost(fact: m.ShortfallMeasured) -> str:
+    parts = {"waiting": fact.waiting, "latency": fact.latency, "execution": fact.execution}
+    told = ", ".join(f"{name} {usd(worth)}" for name, worth in parts.items())
+    expected = fact.expected_execution
+    against = "" if expected is None else f" (expected {usd(expected)})"
+    return (
+        f"order {short(fact.order)} cost {usd(fact.total)} against the leader's price: "
+        f"{told}{against}, fee {usd(fact.fee)}"
     )
-
-
-def _sides(fact: m.DriftSuspected | m.DriftFound) -> str:
-    return f"we believe {shares(fact.believed)}, the venue says {shares(fact.observed)}"

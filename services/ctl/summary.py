@@ -107,7 +107,13 @@ def _cost(tally: Tally) -> Sequence[tuple[str, str]]:
         f"leader's price; {_bps(found.against_estimate_bps)} against the estimate "
         "(weighted by dollars; positive is worse for us)"
     )
-    return (("slippage", told), ("fees", usd(tally.fees_usd)))
+    cost = tally.shortfall()
+    parts = (
+        f"{usd(cost.total)} on {usd(cost.paid)}: waiting {usd(cost.waiting)}, latency "
+        f"{usd(cost.latency)}, execution {usd(cost.execution)} (expected "
+        f"{usd(cost.expected_execution)}), fees {usd(cost.fee)}"
+    )
+    return (("slippage", told), ("shortfall", parts), ("fees", usd(tally.fees_usd)))
 
 
 def _bps(value: Bps | None) -> str:

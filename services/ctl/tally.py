@@ -26,9 +26,10 @@ from shared.domain.messages import (
     OrderRefused,
     OrderRejected,
     PositionCorrected,
+    ShortfallMeasured,
     WindowNetted,
 )
-from shared.domain.units import MICRO, NS_PER_MS, Bps, Price, bps_worse
+from shared.domain.units import MICRO, NS_PER_MS, Bps, Price, Usd, bps_worse
 from shared.domain.views import FeedsView
 
 Stage = Literal["seen_to_prepared", "seen_to_accepted", "intent_to_prepared"]
@@ -60,6 +61,19 @@ class Slippage(msgspec.Struct, frozen=True, kw_only=True):
     against_estimate_bps: Bps | None  # what was paid against the expected average
 
 
+class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
+    """What all orders cost against the leaders' prices, in parts; positive is worse for us."""
+
+    orders: int
+    paid: Usd
+    waiting: Usd
+    latency: Usd
+    execution: Usd
+    fee: Usd
+    total: Usd
+    expected_execution: Usd  # of those of which something was expected
+
+
 class Tally:
     """Grows with every fact; a fact heard twice counts once where the ledger says so."""
 
@@ -72,6 +86,7 @@ class Tally:
         self.netted_usd = 0  # of what leaders traded with each other, without an order
         self.partly_filled = 0
         self._orders: dict[OrderHash, _Order] = {}
+        self._costs: dict[OrderHash, ShortfallMeasured] = {}  # the newest of each order
         self._seen_ns: dict[str, int] = {}
         self._intent_ns: dict[str, int] = {}
         self._took_ns: dict[Stage, dict[str, int]] = {stage: {} for stage in STAGES}
@@ -122,6 +137,8 @@ class Tally:
                 self._filled(fact)
             case FillSettled(settlement="FAILED"):
                 self.counts["failed_fills"] += 1
+            case ShortfallMeasured():
+                self._costs[fact.order] = fact
             case OrderClosed():
                 self.counts["closed"] += 1
                 self.counts["filled_orders"] += fact.filled > 0
@@ -182,6 +199,20 @@ class Tally:
             against_estimate_bps=_weighted(against),
         )
 
+    def shortfall(self) -> Shortfall:
+        """Return what the orders that filled cost, part by part."""
+        costs = self._costs.values()
+        return Shortfall(
+            orders=sum(each.size > 0 for each in costs),
+            paid=Usd(sum(each.paid for each in costs)),
+            waiting=Usd(sum(each.waiting for each in costs)),
+            latency=Usd(sum(each.latency for each in costs)),
+            execution=Usd(sum(each.execution for each in costs)),
+            fee=Usd(sum(each.fee for each in costs)),
+            total=Usd(sum(each.total for each in costs)),
+            expected_execution=Usd(sum(each.expected_execution or 0 for each in costs)),
+        )
+
 
 def _weighted(values: Sequence[tuple[Bps, int]]) -> Bps | None:
     total = sum(weight for _, weight in values)
@@ -220,11 +251,17 @@ def tally_json(tally: Tally) -> dict[str, Any]:
             "realised_bps": slippage.realised_bps,
             "against_estimate_bps": slippage.against_estimate_bps,
         },
+        "shortfall": _shortfall_json(tally.shortfall()),
         "latency_ms": {stage: _latency_json(tally, stage) for stage in STAGES},
         "feed_silence_max_ms": {
             name: ns // NS_PER_MS for name, ns in sorted(tally.silence_ns.items())
         },
     }
+
+
+def _shortfall_json(cost: Shortfall) -> dict[str, int | Decimal]:
+    dollars = {name: getattr(cost, name) for name in cost.__struct_fields__ if name != "orders"}
+    return {"orders": cost.orders, **{f"{k}_usd": decimal(v) for k, v in dollars.items()}}
 
 
 def _latency_json(tally: Tally, stage: Stage) -> dict[str, int | Decimal | None]:

@@ -98,4 +98,5 @@ def _small(order: Order, fills: tuple[Fill, ...]) -> Buried:
         closed_ns=order.closed_ns,
         filled=order.filled,
         fills=fills,
+        marks=order.marks,
     )

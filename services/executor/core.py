@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from services.executor import answers, burial, corrections, fills, orders, patience
+from services.executor import answers, burial, corrections, fills, orders, patience, shortfall
 from services.executor.lifecycle import Event, after
 from services.executor.state import (
     RANK,
@@ -49,6 +49,7 @@ from shared.domain.messages import (
     OrderSurrendered,
     PositionClosed,
     PositionCorrected,
+    ShortfallMeasured,
 )
 from shared.domain.observations import OwnFill
 from shared.domain.positions import Execution, Position, apply
@@ -60,6 +61,11 @@ _EMPTY_KEPT_NS: Final = 3_600 * NS_PER_S
 
 def decide(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
     """Return what an approval, an answer, a fill or a report adds to what is on record."""
+    facts = _decided(policy, state, message, now_ns)
+    return [*facts, *shortfall.measured(state, facts, now_ns)]
+
+
+def _decided(policy: Policy, state: State, message: object, now_ns: int) -> list[Fact]:
     match message:
         case Attempt():
             return orders.attempt(policy, state, message, now_ns)
@@ -118,7 +124,7 @@ def evolve(state: State, fact: Fact) -> None:
             | OrderSurrendered()
         ):
             _learn(state, fact)
-        case OrderRejected() | OrderDeclined():
+        case OrderRejected() | OrderDeclined() | ShortfallMeasured():
             pass  # the closing fact ends the order; a declined approval never became one
         case OrderFilled() | FillSettled():
             _apply(state, fact)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from services.executor.shortfall import delay_move, expected_average
 from services.executor.state import Attempt, Draft, Policy, State, has_order_for, open_orders
 from shared.domain.book import Book, depth_within, walk
 from shared.domain.freshness import age_ns
@@ -32,7 +33,22 @@ def attempt(policy: Policy, state: State, attempt: Attempt, now_ns: int) -> list
     if estimate.filled == 0:
         best = book.best_ask if approval.side == "BUY" else book.best_bid
         return [_declined(approval, "NO_DEPTH", best or 0, approval.limit, "price", now_ns)]
-    return [_prepared(policy, approval, book, now_ns)]
+    prepared = _prepared(policy, approval, book, now_ns)
+    if not approval.reduces and _is_beyond(prepared):
+        actual = prepared.quote.average or 0
+        return [_declined(approval, "DELAY_COST", actual, approval.limit, "price", now_ns)]
+    return [prepared]
+
+
+def _is_beyond(order: OrderPrepared) -> bool:
+    """Tell whether the venue's delay is expected to move the average beyond what is approved.
+
+    Less than a tick moves no price; the order would trade at its limit, or not.
+    """
+    average = order.quote.average
+    if average is None or order.quote.delay_move < order.market.tick:
+        return False
+    return average > order.price if order.side == "BUY" else average < order.price
 
 
 def _prepared(policy: Policy, approval: OrderApproved, book: Book, now_ns: int) -> OrderPrepared:
@@ -76,17 +92,20 @@ def _prepared(policy: Policy, approval: OrderApproved, book: Book, now_ns: int) 
         fee=fee_up(market, approval.limit, approval.size),
         expires_ns=approval.expires_ns,
         quote=_quote(approval, book, now_ns),
+        decision_mid=approval.quote.mid,
     )
 
 
 def _quote(approval: OrderApproved, book: Book, now_ns: int) -> Quote:
     estimate = walk(book, approval.side, approval.size, approval.limit)
+    move = delay_move(approval.market, book)
     return Quote(
         best_bid=book.best_bid,
         best_ask=book.best_ask,
         depth=depth_within(book, approval.side, approval.limit),
         book_age_ns=now_ns - book.seen_ns,
-        average=estimate.average,
+        average=expected_average(approval.side, estimate, move),
+        delay_move=move,
         worst=estimate.worst,
         filled=estimate.filled,
     )

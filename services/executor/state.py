@@ -52,6 +52,15 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str
 
 
+class Marks(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The prices that an order's cost is measured against; None where a side was empty."""
+
+    leader: Price
+    decision: Price | None = None  # the mid when risk approved it
+    arrival: Price | None = None  # the mid when it went out
+    estimate: Price | None = None  # the average that was expected
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     order: OrderHash
     approval: str
@@ -73,6 +82,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     salt: int = 0
     timestamp_ms: int = 0
     metadata: str = ""
+    marks: Marks | None = None
     filled: Shares = Shares(0)  # failed fills taken back
     # Of an open order alone:
     answered: bool = False  # the POST's answer is on record
@@ -111,6 +121,7 @@ class Buried(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     closed_ns: int
     filled: Shares
     fills: tuple[Fill, ...]
+    marks: Marks | None = None
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -255,6 +266,7 @@ def order_of(name: OrderHash, buried: Buried) -> Order:
         expires_ns=buried.expires_ns,
         closed_ns=buried.closed_ns,
         filled=buried.filled,
+        marks=buried.marks,
     )
 
 
@@ -306,4 +318,10 @@ def order_from(fact: OrderPrepared) -> Order:
         salt=fact.salt,
         timestamp_ms=fact.timestamp_ms,
         metadata=fact.metadata,
+        marks=Marks(
+            leader=fact.leader_price,
+            decision=fact.decision_mid,
+            arrival=fact.quote.mid,
+            estimate=fact.quote.average,
+        ),
     )

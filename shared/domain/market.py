@@ -30,6 +30,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     fee_exponent: int = 1
     accepting_orders: bool = True
     taker_delay: bool = False
+    delay_ns: int = 0  # how long the venue holds a marketable order back before it matches
     slug: str = ""
     question: str = ""
     event: str = ""  # neg-risk group or event slug: outcomes whose exposure belongs together

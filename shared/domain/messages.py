@@ -203,6 +203,14 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     worst: Price | None = None
     filled: Shares = Shares(0)  # estimated fillable size
     levels: tuple[tuple[Price, Shares], ...] = ()  # of the side it takes, best first, bounded
+    delay_move: Price = Price(0)  # in ``average``: what the venue's delay of takers may cost
+
+    @property
+    def mid(self) -> Price | None:
+        """Return the middle of the best prices, rounded down, or None when a side is empty."""
+        if self.best_bid is None or self.best_ask is None:
+            return None
+        return Price((self.best_bid + self.best_ask) // 2)
 
 
 class TargetSet(Message, frozen=True, kw_only=True, tag="target_set"):
@@ -395,6 +403,7 @@ class OrderPrepared(Message, frozen=True, kw_only=True, tag="order_prepared"):
     fee: Usd  # estimated
     expires_ns: int
     quote: Quote
+    decision_mid: Price | None = None  # when risk approved it; None: a side was empty
 
 
 class OrderDeclined(Message, frozen=True, kw_only=True, tag="order_declined"):
@@ -514,6 +523,32 @@ class OrderClosed(Message, frozen=True, kw_only=True, tag="order_closed"):
     token: TokenId
     filled: Shares
     reason: str  # filled, killed, rejected, never_placed, abandoned
+
+
+class ShortfallMeasured(Message, frozen=True, kw_only=True, tag="shortfall_measured"):
+    """What an order cost against the leader's price, in parts; positive is worse for us.
+
+    waiting + latency + execution + fee = total. One more for the same order, after a fill that was
+    told late or taken back, replaces the one before.
+    """
+
+    order: OrderHash
+    approval: str
+    leader: Wallet
+    condition: ConditionId
+    token: TokenId
+    side: Side
+    size: Shares  # filled
+    paid: Usd  # or received, fee apart
+    leader_price: Price  # in terms of the traded token
+    decision_mid: Price | None  # None: a side was empty; its part is in the next
+    arrival_mid: Price | None
+    waiting: Usd  # from the leader's price to the mid when risk decided
+    latency: Usd  # from there to the mid when the order went out
+    execution: Usd  # from there to what was paid
+    fee: Usd
+    total: Usd
+    expected_execution: Usd | None = None  # by the walk of the book, the venue's delay included
 
 
 class PositionCorrected(Message, frozen=True, kw_only=True, tag="position_corrected"):
@@ -684,6 +719,7 @@ Fact = (
     | OrderFilled
     | FillSettled
     | OrderClosed
+    | ShortfallMeasured
     | PositionCorrected
     | PositionClosed
     | CashCorrected

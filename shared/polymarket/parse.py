@@ -13,7 +13,7 @@ from shared.domain.book import Book, BookSource, Level
 from shared.domain.ids import ConditionId, TokenId
 from shared.domain.market import Market, Protocol
 from shared.domain.observations import Action, Activity, PositionReport
-from shared.domain.units import MICRO, Price, Shares
+from shared.domain.units import MICRO, NS_PER_MS, NS_PER_S, Price, Shares
 from shared.polymarket import scalars, wire
 from shared.polymarket.errors import WireError
 
@@ -38,6 +38,8 @@ _V2_RESERVED_BITS: Final = ((1 << 64) - 1) << 40
 _COMBO_MODULE: Final = 3
 _TAGS_MAX: Final = 32  # of a market; an event has about ten
 _SLUG_CHARS_MAX: Final = 64
+_SHORT_DELAY_NS: Final = 250 * NS_PER_MS
+_DELAY_S_MAX: Final = 3_600
 
 
 class Resolution(NamedTuple):
@@ -107,6 +109,7 @@ def market(
         fee_exponent=_exponent(fees.e),
         accepting_orders=bool(told.ao),
         taker_delay=bool(told.itode),
+        delay_ns=_delay_ns(told, named),
         slug=named.slug or "",
         question=named.question or "",
         event=named.neg_risk_market or _event_slug(named),
@@ -233,6 +236,17 @@ def _exponent(told: Decimal | None) -> int:
     if told not in {Decimal(0), Decimal(1), Decimal(2), Decimal(3), Decimal(4)}:
         raise WireError("not a small whole number", where="/clob-markets.fd.e", seen=told)
     return int(told)
+
+
+def _delay_ns(told: wire.ClobMarket, gamma: wire.GammaMarket) -> int:
+    """Return how long takers are held back: what Gamma says, or the short delay (protocol.md 2.7).
+
+    The venue's pages call the short delay 250 ms; 150 have been measured. The longer is taken.
+    """
+    seconds = gamma.seconds_delay or Decimal(0)
+    if not 0 <= seconds <= _DELAY_S_MAX:
+        raise WireError("no delay", where="gamma.secondsDelay", seen=seconds)
+    return max(int(seconds * NS_PER_S), _SHORT_DELAY_NS if told.itode else 0)
 
 
 def _event_slug(gamma: wire.GammaMarket) -> str:

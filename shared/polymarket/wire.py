@@ -138,6 +138,7 @@ class GammaMarket(msgspec.Struct, frozen=True, rename="camel"):
     question: str | None = None
     slug: str | None = None
     end_date: str | None = None
+    seconds_delay: Decimal | None = None
     neg_risk_market: str | None = msgspec.field(default=None, name="negRiskMarketID")
     events: list[GammaEvent] | None = None
     category: str | None = None

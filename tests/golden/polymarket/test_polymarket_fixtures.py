@@ -120,6 +120,7 @@ def test_a_market_joins_the_clob_and_gamma() -> None:
         fee_exponent=1,
         accepting_orders=True,
         taker_delay=True,
+        delay_ns=250_000_000,
         as_of_ns=NOW_NS,
     )
     assert parse.market(told, as_of_ns=NOW_NS) == plain

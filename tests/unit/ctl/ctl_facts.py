@@ -65,7 +65,8 @@ OWNERS: dict[type[Any], str] = {
     m.OrderPrepared: "executor", m.OrderDeclined: "executor", m.OrderAccepted: "executor",
     m.OrderRejected: "executor", m.OrderOutcomeUnknown: "executor", m.OrderFilled: "executor",
     m.OrderResent: "executor", m.OrderFound: "executor", m.OrderSurrendered: "executor",
-    m.FillSettled: "executor", m.OrderClosed: "executor", m.PositionCorrected: "executor",
+    m.FillSettled: "executor", m.OrderClosed: "executor", m.ShortfallMeasured: "executor",
+    m.PositionCorrected: "executor",
     m.DriftSuspected: "reconciler", m.DriftFound: "reconciler", m.DriftCleared: "reconciler",
     m.OrphanFound: "reconciler", m.HoldingResolved: "reconciler",
     m.PositionClosed: "executor", m.CashCorrected: "executor",
@@ -366,6 +367,14 @@ def copied() -> Chain:
     closed = chain.say(
         m.OrderClosed, 4_500, done,
         order=ORDER, approval=allowed.id, token=YES, filled=Shares(20_000_000), reason="filled",
+    )  # fmt: skip
+    chain.say(
+        m.ShortfallMeasured, 4_505, closed,
+        order=ORDER, approval=allowed.id, leader=LEADER, condition=CONDITION, token=YES,
+        side="BUY", size=Shares(20_000_000), paid=Usd(10_200_000), leader_price=Price(500_000),
+        decision_mid=Price(495_000), arrival_mid=Price(505_000), waiting=Usd(-100_000),
+        latency=Usd(200_000), execution=Usd(100_000), fee=Usd(40_000), total=Usd(240_000),
+        expected_execution=Usd(90_000),
     )  # fmt: skip
     chain.say(
         m.ReservationEnded, 4_510, closed,

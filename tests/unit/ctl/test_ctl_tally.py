@@ -191,7 +191,7 @@ def test_the_summary_for_machines_has_stable_keys() -> None:
         "seconds", "leader_fills", "intents", "netted_windows", "approved", "trimmed", "refused",
         "declined", "orders", "accepted", "rejected", "unknown", "fills", "filled_orders",
         "failed_fills", "closed", "corrections", "partly_filled_orders", "refused_by_reason",
-        "rejected_by_reason", "filled_usd", "fees_usd", "slippage", "latency_ms",
+        "rejected_by_reason", "shortfall", "filled_usd", "fees_usd", "slippage", "latency_ms",
         "feed_silence_max_ms", "drift_usd", "memory_bytes", "restarts", "verified",
         "processes_left", "attribution", "leaders_netted", "netting_orders", "leaders_netted_usd",
     }  # fmt: skip
