@@ -20,6 +20,11 @@ from shared.domain.ids import ConditionId
 from shared.domain.units import NS_PER_S, Shares, bps_worse
 
 GRID: Final = "GRID"  # the reason of a trim that only puts a size on the venue's grid
+_HOW: Final[dict[m.OrderPolicy, str]] = {
+    "fill_and_kill": "",
+    "fill_or_kill": ", whole or not at all",
+    "post_only": ", resting in the book",
+}
 _LONG_NS: Final = 86_400 * NS_PER_S  # a refusal that waits longer waits for more to do
 
 
@@ -41,7 +46,7 @@ def told(fact: m.Fact, names: Names) -> str:
             return _doubted(fact, names)
         case m.TargetSet() | m.TargetExpired() | m.OrderApproved() | m.OrderRefused():
             return _judged(fact, names)
-        case m.HoldingChanged() | m.LeadersNetted() | m.ReservationEnded():
+        case m.HoldingChanged() | m.LeadersNetted() | m.ReservationEnded() | m.ApprovalWithdrawn():
             return _booked(fact, names)
         case (
             m.RegimeChanged()
@@ -73,6 +78,7 @@ def told(fact: m.Fact, names: Names) -> str:
             m.OrderFilled()
             | m.FillSettled()
             | m.OrderClosed()
+            | m.CancelRequested()
             | m.ShortfallMeasured()
             | m.PositionCorrected()
             | m.PositionClosed()
@@ -177,7 +183,8 @@ def _both(
 
 
 def _judged(
-    fact: m.TargetSet | m.TargetExpired | m.OrderApproved | m.OrderRefused, names: Names
+    fact: m.TargetSet | m.TargetExpired | m.OrderApproved | m.OrderRefused,
+    names: Names,
 ) -> str:
     where = names.market(fact.condition)
     match fact:
@@ -194,7 +201,8 @@ def _judged(
                 limit = f"{price(fact.limit)} or better"
             order = f"{_order(fact, names)} at {limit}"
             against = "; it nets against what other leaders hold" if fact.nets else ""
-            return f"approved {order}{against}" + "".join(f"; {trimmed(v)}" for v in trims)
+            how = _HOW[fact.policy]
+            return f"approved {order}{how}{against}" + "".join(f"; {trimmed(v)}" for v in trims)
         case m.OrderRefused():
             what = "" if fact.side is None else f"{fact.side.lower()} {shares(fact.size)} in "
             return f"refused {what}{where}: {refusal(fact)}; {_next(fact)}"
@@ -238,8 +246,14 @@ def _order(fact: m.OrderApproved | m.OrderPrepared, names: Names) -> str:
     return f"{fact.side} {shares(fact.size)} {names.token(fact.token)}"
 
 
-def _booked(fact: m.HoldingChanged | m.LeadersNetted | m.ReservationEnded, names: Names) -> str:
+def _booked(
+    fact: m.HoldingChanged | m.LeadersNetted | m.ReservationEnded | m.ApprovalWithdrawn,
+    names: Names,
+) -> str:
     match fact:
+        case m.ApprovalWithdrawn():
+            why = fact.reason.replace("_", " ")
+            return f"what rests in {names.market(fact.condition)} is wanted no more: {why}"
         case m.HoldingChanged():
             what = (
                 f"{names.outcome(fact.condition, fact.outcome)} of {names.market(fact.condition)}"
@@ -323,6 +337,7 @@ def _executed(
     fact: m.OrderFilled
     | m.FillSettled
     | m.OrderClosed
+    | m.CancelRequested
     | m.ShortfallMeasured
     | m.PositionCorrected
     | m.PositionClosed
@@ -336,12 +351,20 @@ def _executed(
         case m.FillSettled():
             undone = ": the fill is taken back" if fact.settlement == "FAILED" else ""
             return f"fill of {shares(fact.size)} {fact.settlement}{undone}"
+        case m.CancelRequested():
+            return _called_off(fact)
         case m.OrderClosed():
             return f"order {short(fact.order)} closed: {fact.reason}, {shares(fact.filled)} filled"
         case m.ShortfallMeasured():
             return _cost(fact)
         case _:
             return corrected(fact, names)
+
+
+def _called_off(fact: m.CancelRequested) -> str:
+    why = {"rest_over": "its time is over", "withdrawn": "risk wants it no more"}.get(fact.reason)
+    why = why or f"the book has moved on to {price(fact.near)}"
+    return f"order {short(fact.order)} is to be cancelled: {why}, {shares(fact.filled)} filled"
 
 
 def _cost(fact: m.ShortfallMeasured) -> str:

@@ -6,6 +6,7 @@ from services.executor.fills import book, moved
 from services.executor.lifecycle import Event, after, proves
 from services.executor.state import (
     RANK,
+    WITHDRAWN,
     Answered,
     Lost,
     Order,
@@ -28,6 +29,7 @@ from shared.domain.messages import (
 )
 from shared.domain.observations import OrderReport, OwnFill
 from shared.domain.units import Shares
+from shared.polymarket.errors import RejectCode
 
 # The venue's words that prove something of an order, in answers and look-ups alike.
 PROVED_BY: Final[dict[str, Event]] = {
@@ -37,6 +39,7 @@ PROVED_BY: Final[dict[str, Event]] = {
     "matched": "matched",
     "duplicated": "duplicated",
 }
+_MOVED: Final = (RejectCode.POST_ONLY_CROSSES, WITHDRAWN)
 
 
 def answered(order: Order | None, message: Answered | Proved, now_ns: int) -> list[Fact]:
@@ -72,7 +75,9 @@ def refused(order: Order | None, message: Refusal, now_ns: int) -> list[Fact]:
         reason=message.reason,
         detail=message.detail,
     )
-    return [rejected, closed(order, f"rejected: {message.reason}", now_ns, cause=rejected.id)]
+    # Crossing is no alarm: the book moved while a post-only order was under way.
+    kind = "crossed" if message.reason in _MOVED else "rejected"
+    return [rejected, closed(order, f"{kind}: {message.reason}", now_ns, cause=rejected.id)]
 
 
 def lost(order: Order | None, message: Lost, now_ns: int) -> list[Fact]:
@@ -103,7 +108,7 @@ def reported(state: State, message: Reported, now_ns: int) -> list[Fact]:
         return facts
     if _is_complete(state, order, report, facts):
         filled = Shares(order.filled + sum(moved(fact) for fact in facts))
-        reason = "filled" if filled >= order.size else "killed"
+        reason = "filled" if filled >= order.size else order.cancel or "killed"
         cause = facts[-1].id if facts else ""
         return [*facts, closed(order, reason, now_ns, cause=cause, filled=filled)]
     return facts + _found(order, report, facts, now_ns)

@@ -39,6 +39,7 @@ def close(state: State, fact: OrderClosed) -> None:
         resends=0,
         retry_ns=0,
         surrendered_ns=0,
+        cancel="",
     )
     bury(state, fact.order)
 

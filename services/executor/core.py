@@ -9,7 +9,16 @@ from typing import Final
 
 import msgspec
 
-from services.executor import answers, burial, corrections, fills, orders, patience, shortfall
+from services.executor import (
+    answers,
+    burial,
+    corrections,
+    fills,
+    orders,
+    patience,
+    resting,
+    shortfall,
+)
 from services.executor.lifecycle import Event, after
 from services.executor.state import (
     RANK,
@@ -24,6 +33,7 @@ from services.executor.state import (
     Proved,
     Refusal,
     Reported,
+    Resting,
     State,
     Unreadable,
     fill_key,
@@ -32,6 +42,8 @@ from services.executor.state import (
 )
 from shared.domain.ids import OrderHash
 from shared.domain.messages import (
+    ApprovalWithdrawn,
+    CancelRequested,
     CashCorrected,
     DriftFound,
     Fact,
@@ -103,6 +115,10 @@ def _looked(policy: Policy, state: State, message: object, now_ns: int) -> list[
             return patience.reported(policy, state, message, now_ns)
         case Missing(order=order):
             return patience.missing(policy, state, state.orders.get(order), message, now_ns)
+        case Resting(order=order):
+            return resting.judged(state.orders.get(order), message, now_ns)
+        case ApprovalWithdrawn():
+            return resting.withdrawn(state, message, now_ns)
         case Unreadable(order=order):
             return patience.unreadable(policy, state.orders.get(order), message, now_ns)
         case _:
@@ -122,6 +138,7 @@ def evolve(state: State, fact: Fact) -> None:
             | OrderOutcomeUnknown()
             | OrderResent()
             | OrderSurrendered()
+            | CancelRequested()
         ):
             _learn(state, fact)
         case OrderRejected() | OrderDeclined() | ShortfallMeasured():
@@ -138,7 +155,12 @@ def evolve(state: State, fact: Fact) -> None:
 
 def _learn(
     state: State,
-    fact: OrderAccepted | OrderFound | OrderOutcomeUnknown | OrderResent | OrderSurrendered,
+    fact: OrderAccepted
+    | OrderFound
+    | OrderOutcomeUnknown
+    | OrderResent
+    | OrderSurrendered
+    | CancelRequested,
 ) -> None:
     match fact:
         case OrderAccepted():
@@ -151,6 +173,8 @@ def _learn(
             _enter(state, fact.order, "resent", resends=fact.resend)
         case OrderSurrendered():
             _enter(state, fact.order, "surrendered", surrendered_ns=fact.ts_ns)
+        case CancelRequested():
+            _enter(state, fact.order, "cancelled", cancel=fact.reason)
 
 
 def _enter(state: State, name: OrderHash, event: Event, **changes: object) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from services.executor.posting import place_again
 from services.executor.session import Session
-from services.executor.state import Asked, Missing, Refusal, Reported, Unreadable
+from services.executor.state import Asked, Missing, Refusal, Reported, Resting, Unreadable
 from shared.domain.ids import OrderHash
 from shared.domain.messages import OrderResent
 from shared.domain.observations import OrderReport, OwnFill
@@ -126,6 +126,8 @@ class Follower:
             watch.note(f"{report.status}, {report.matched} of {report.size} matched")
             said = Reported(report=report, fills=tuple(fills), asked=watch.asked)
             await session.lane.submit(said)
+            if report.status == "LIVE":
+                await self._tend(watch.order)
             return
         watch.missing += bool(fills) or asked_ns > known.expires_ns + under_way_ns
         watch.note(f"order not known, {len(fills)} trades of it", missing=not fills)
@@ -139,6 +141,28 @@ class Follower:
                 asked=watch.asked,
             )
         )
+
+    async def _tend(self, name: OrderHash) -> None:
+        """Cancel a resting order that is to end; say of another what it is measured by."""
+        session, order = self._session, self._session.state.orders.get(name)
+        if order is None or order.phase == "closed":
+            return
+        if order.cancel:
+            await self._cancel(name)
+            return
+        near = None
+        if order.policy == "post_only" and order.reprice_ticks:
+            near = await session.near_side(order.token, order.side)
+        await session.lane.submit(Resting(order=name, near=near))
+
+    async def _cancel(self, order: OrderHash) -> None:
+        try:
+            answer = await self._session.venue.cancel(order)
+        except VenueError as e:  # the next look tries again
+            log(_logger, logging.WARNING, "cancel_failed", order=order, reason=str(e))
+        else:
+            log(_logger, logging.INFO, "order_cancelled", order=order, done=answer.canceled)
+            self.nudge(order)  # its numbers tell what became of it
 
     async def _missing_fills(
         self, report: OrderReport | None, order: OrderHash, prepared_ns: int

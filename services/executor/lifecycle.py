@@ -21,6 +21,7 @@ Event = Literal[
     "live",
     "matched",
     "filled",
+    "cancelled",
     "surrendered",
     "never_placed",
     "forgotten",
@@ -47,11 +48,13 @@ TABLE: Final[Mapping[Phase, _Row]] = {
         **_BEFORE_PROOF,
         "lost": "unknown",
         "refused": "closed",
+        "cancelled": "prepared",
         "surrendered": "prepared",
     },
     "unknown": {
         **_BEFORE_PROOF,
         "resent": "unknown",
+        "cancelled": "unknown",
         "surrendered": "unknown",
     },
     "accepted": {
@@ -60,6 +63,7 @@ TABLE: Final[Mapping[Phase, _Row]] = {
         "live": "resting",
         "matched": "matched",
         "filled": "matched",
+        "cancelled": "accepted",
         "surrendered": "accepted",
         **_ENDS,
     },
@@ -69,6 +73,7 @@ TABLE: Final[Mapping[Phase, _Row]] = {
         "live": "resting",
         "matched": "matched",
         "filled": "matched",
+        "cancelled": "delayed",
         "surrendered": "delayed",
         **_ENDS,
     },
@@ -78,6 +83,7 @@ TABLE: Final[Mapping[Phase, _Row]] = {
         "live": "resting",
         "matched": "matched",
         "filled": "matched",
+        "cancelled": "resting",
         "surrendered": "resting",
         **_ENDS,
     },
@@ -87,6 +93,7 @@ TABLE: Final[Mapping[Phase, _Row]] = {
         "live": "matched",
         "matched": "matched",
         "filled": "matched",
+        "cancelled": "matched",
         "surrendered": "matched",
         "forgotten": "closed",
         **_ENDS,
@@ -123,6 +130,9 @@ EVENTS_MEAN: Final[Mapping[Event, str]] = {
     "live": "The answer says `live` or `unmatched`, or a look-up says it is open.",
     "matched": "The answer says `matched`; or a look-up shows more matched than is booked.",
     "filled": "An execution is booked, told by the user stream or by REST.",
+    "cancelled": "It rests longer than was approved, or the book has moved on, or risk wants it no "
+    "more: the venue is asked to cancel it, whenever a look shows it open. Nothing else changes: "
+    "until the venue's numbers say that it has ended, it may fill.",
     "surrendered": "Patience is over: the order's end was asked for long past its time to live. "
     "The operator is told what was asked, how often, and the last answer. Nothing else changes: "
     "the order keeps its state, counts whole, and is asked for at a slower pace.",

@@ -44,7 +44,7 @@ def missing(
 
 def _may_resend(policy: Policy, order: Order, message: Missing, now_ns: int) -> bool:
     """Tell whether the same bytes may go out again: nothing of the last sending is awaited."""
-    if after(order.phase, "resent") is None or message.resends != order.resends:
+    if after(order.phase, "resent") is None or message.resends != order.resends or order.cancel:
         return False
     in_time = order.retry_ns <= now_ns <= order.expires_ns
     return in_time and order.resends < policy.resends_max

@@ -3,7 +3,7 @@
 from typing import Final
 
 from services.executor.session import Session, terms_of
-from services.executor.state import NEVER_NS, Answered, Lost, Order, Proved, Refusal
+from services.executor.state import NEVER_NS, WITHDRAWN, Answered, Lost, Order, Proved, Refusal
 from shared.domain.ids import OrderHash, Wallet
 from shared.domain.messages import OrderPrepared, OrderResent
 from shared.domain.units import NS_PER_S
@@ -28,6 +28,11 @@ async def place(session: Session, fact: OrderPrepared) -> bool:
     await session.ready.wait()
     if fact.side == "SELL":
         await session.before_sale(fact.token, fact.market.protocol)
+    known = session.state.orders.get(fact.order)
+    if known is not None and known.cancel:
+        unsent = Refusal(order=fact.order, reason=WITHDRAWN, detail="not sent")
+        await session.lane.submit(unsent)
+        return False
     if session.clock.now_ns() > fact.expires_ns:
         late = Refusal(order=fact.order, reason="EXPIRED", detail="not sent in time")
         await session.lane.submit(late)

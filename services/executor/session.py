@@ -11,14 +11,14 @@ import msgspec
 from services.executor.standing import Standing
 from services.executor.state import Draft, Order, State, known_order
 from shared.domain.ids import OrderHash, TokenId, Wallet
-from shared.domain.market import Protocol
-from shared.domain.messages import OrderPrepared
+from shared.domain.market import Protocol, Side
+from shared.domain.messages import OrderPolicy, OrderPrepared
 from shared.domain.observations import OwnFill
-from shared.domain.units import NS_PER_S
+from shared.domain.units import NS_PER_MS, NS_PER_S, Price
 from shared.polymarket.auth import Account
 from shared.polymarket.errors import VenueError
 from shared.polymarket.limits import account_limits
-from shared.polymarket.orders import OrderTerms, Signer
+from shared.polymarket.orders import OrderTerms, OrderType, Signer
 from shared.polymarket.pacing import Pacer
 from shared.polymarket.probing import Probing
 from shared.polymarket.rest import Venue, derive_credentials
@@ -29,11 +29,17 @@ from shared.runtime.books import Books
 from shared.runtime.config import AccountConfig, ExecutorConfig
 from shared.runtime.logs import log
 from shared.runtime.metrics import Metrics
+from shared.runtime.ports import StoreAwayError
 from shared.runtime.runner import LaneHandle
 from shared.runtime.telemetry import Tracing
 
 LOOKBACK_NS: Final = 60 * NS_PER_S  # before an order was prepared: the venue's clock may differ
 LIMITS_SHARE_BPS: Final = 6_000  # of what the venue allows an address; others read with it too
+_ORDER_TYPES: Final[dict[OrderPolicy, OrderType]] = {
+    "fill_and_kill": "FAK",
+    "fill_or_kill": "FOK",
+    "post_only": "GTD",
+}
 _LOOK_S: Final = 1.0  # an exit waits no longer than this for a fresher balance
 _START_RETRY_S: Final = 1.0
 _logger = logging.getLogger(__name__)
@@ -58,6 +64,9 @@ def terms_of(
         neg_risk=order.market.neg_risk,
         protocol=order.market.protocol,
         metadata=order.metadata,
+        order_type=_ORDER_TYPES[order.policy],
+        post_only=order.policy == "post_only",
+        expiration=0 if isinstance(order, Draft) else order.expiration_s,
     )
 
 
@@ -123,6 +132,17 @@ class Session:
         except (VenueError, TimeoutError) as e:
             self._looked_at.discard(token)
             log(_logger, logging.WARNING, "balance_not_updated", token=token, reason=str(e))
+
+    async def near_side(self, token: TokenId, side: Side) -> Price | None:
+        """Return the best price on a side of the freshest book, or None where it is not known."""
+        limit_ns = self.world.settings.book_age_ms_max * NS_PER_MS
+        try:
+            (book,) = await self.world.books.books([token], age_ns_max=limit_ns)
+        except StoreAwayError:
+            return None
+        if book is None or self.clock.now_ns() - book.seen_ns > limit_ns:
+            return None
+        return book.best_bid if side == "BUY" else book.best_ask
 
     def look_at_cash(self) -> None:
         """Have the venue look at our dollars on the chain: redemptions and deposits show then."""

@@ -11,6 +11,7 @@ from services.executor.standing import Watch, watch_clock, watch_region
 from services.executor.state import Attempt, Lost, Order, State, known_fill, open_orders
 from services.executor.views import positions_view
 from shared.domain.messages import (
+    CancelRequested,
     Fact,
     FillSettled,
     OrderApproved,
@@ -93,6 +94,8 @@ class Shell(QuietShell[State]):
                     self._lane.spawn(self._place(fact))
                 case OrderResent():
                     self._follower.resend(fact)
+                case CancelRequested():
+                    self._follower.nudge(fact.order)
                 case PositionCorrected() | PositionClosed():
                     self._session.look_at_cash()
                 case FillSettled(settlement="CONFIRMED"):

@@ -9,7 +9,7 @@ from services.executor.lifecycle import Phase
 from shared.domain.book import Book
 from shared.domain.ids import ConditionId, OrderHash, TokenId, Wallet
 from shared.domain.market import Market, Side
-from shared.domain.messages import OrderApproved, OrderPrepared
+from shared.domain.messages import OrderApproved, OrderPolicy, OrderPrepared
 from shared.domain.observations import OrderReport, OwnFill, PostAnswer, Settlement
 from shared.domain.positions import Position
 from shared.domain.units import NS_PER_S, Price, Shares, Usd
@@ -23,6 +23,7 @@ RANK: Final[dict[Settlement, int]] = {
     "FAILED": 3,
 }
 TERMINAL: Final = 3
+WITHDRAWN: Final = "WITHDRAWN"  # why an order was not sent: risk wants it no more
 NEVER_NS: Final = 1 << 62  # later than any time to live
 
 
@@ -50,6 +51,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     salt: int
     timestamp_ms: int
     metadata: str
+    policy: OrderPolicy = "fill_and_kill"
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -83,6 +85,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timestamp_ms: int = 0
     metadata: str = ""
     marks: Marks | None = None
+    policy: OrderPolicy = "fill_and_kill"
+    expiration_s: int = 0
+    reprice_ticks: int = 0
+    cancel: str = ""  # why the venue is asked to cancel it; "": it is not
     filled: Shares = Shares(0)  # failed fills taken back
     # Of an open order alone:
     answered: bool = False  # the POST's answer is on record
@@ -220,6 +226,13 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     asked: Asked = Asked()
 
 
+class Resting(msgspec.Struct, frozen=True, kw_only=True):
+    """An order stands in the book; ``near`` is the best price on its side, where it is known."""
+
+    order: OrderHash
+    near: Price | None = None
+
+
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     """The venue was asked for an order and did not answer."""
 
@@ -324,4 +337,7 @@ def order_from(fact: OrderPrepared) -> Order:
             arrival=fact.quote.mid,
             estimate=fact.quote.average,
         ),
+        policy=fact.policy,
+        expiration_s=fact.expiration_s,
+        reprice_ticks=fact.reprice_ticks,
     )

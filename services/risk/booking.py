@@ -14,6 +14,7 @@ from services.risk.state import (
     held_of,
     key_of,
 )
+from services.risk.working import CALLED_OFF
 from shared.domain.ids import OrderHash, TokenId, Wallet, content_id
 from shared.domain.market import Side
 from shared.domain.messages import (
@@ -212,6 +213,8 @@ def released(
         return []
     filled = end.filled if isinstance(end, OrderClosed) else Shares(0)
     excess = slippage(reservation)
+    at_once = filled or end.reason in CALLED_OFF
+    waits_ns = 0 if at_once else _patience_ns(policy, state, reservation)
     return [
         ReservationEnded(
             id=content_id("reservation_ended", end.approval),
@@ -224,7 +227,7 @@ def released(
             approval=end.approval,
             filled=filled,
             reason=end.reason,
-            retry_ns=now_ns if filled else now_ns + _patience_ns(policy, state, reservation),
+            retry_ns=max(reservation.next_ns, now_ns + waits_ns),
             slippage_bps=excess,
             slippage=_averages(policy, state, reservation, excess),
         )

@@ -17,7 +17,9 @@ from services.risk.state import (
     held_of,
     key_of,
 )
+from services.risk.working import CALLED_OFF
 from shared.domain.messages import (
+    ApprovalWithdrawn,
     CommandRefused,
     ConfigChanged,
     EquityMarked,
@@ -106,6 +108,9 @@ def evolve(state: State, fact: Fact) -> None:
             _hold(state, fact)
         case ReservationEnded():
             _release(state, fact)
+        case ApprovalWithdrawn():
+            reserved = state.reserved[fact.approval]
+            state.reserved[fact.approval] = msgspec.structs.replace(reserved, withdrawn=True)
         case _:
             _take_note(state, fact)
 
@@ -160,11 +165,18 @@ def _reserve(state: State, fact: OrderApproved) -> None:
         market_usd=worst if fact.market_usd is None else fact.market_usd,
         nets=fact.market.complement(fact.token) if fact.nets else None,
         estimate=fact.quote.average or Price(0),
+        opens=not fact.reduces,
+        rests=fact.policy == "post_only",
+        next_ns=fact.next_ns,
     )
     state.groups[fact.condition] = Group(fact.market.event, fact.category)
     target = state.targets[key]
+    rested_ns = fact.expires_ns if fact.policy == "post_only" else 0
     state.targets[key] = msgspec.structs.replace(
-        target, attempts=target.attempts + 1, last_reason=""
+        target,
+        attempts=target.attempts + 1,
+        last_reason="",
+        rest_until_ns=target.rest_until_ns or rested_ns,
     )
 
 
@@ -245,7 +257,8 @@ def _release(state: State, fact: ReservationEnded) -> None:
         _keep_last(state.netting, _ENDED_KEPT)
     key = key_of(fact.leader, fact.condition)
     target = state.targets[key]  # kept while anything of it is in flight
-    failures = 0 if fact.filled else target.failures + 1
+    failed = not fact.filled and fact.reason not in CALLED_OFF
+    failures = target.failures + 1 if failed else 0
     state.targets[key] = msgspec.structs.replace(target, retry_ns=fact.retry_ns, failures=failures)
     _forget(state, key)
     markets = {held.condition for held in state.held.values()}

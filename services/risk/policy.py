@@ -6,6 +6,7 @@ import msgspec
 
 from shared.domain.ids import Wallet
 from shared.domain.market import Market
+from shared.domain.messages import OrderPolicy
 from shared.domain.units import BPS, NS_PER_S, Bps, Price, Shares, Usd, scale_down
 
 NEVER_NS: Final = 1 << 62
@@ -97,6 +98,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     end_ns_min: int = 0
     end_full_ns: int = 0
     equity_ns: int = 5 * NS_PER_S
+    # How orders trade.
+    entry_order: OrderPolicy = "fill_and_kill"
+    exit_order: OrderPolicy = "fill_and_kill"
+    rest_ns: int = 20 * NS_PER_S
+    reprice_ticks: int = 1
+    takes_after_rest: bool = False
+    exit_depth_bps: Bps = FULL
+    exit_slice_ns: int = 10 * NS_PER_S
 
     def sizing_of(self, leader: Wallet) -> Sizing:
         return self.leaders.get(leader, self.sizing)

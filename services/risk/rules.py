@@ -12,6 +12,7 @@ from typing import Final
 from services.risk import dynamics
 from services.risk.caps import CAPS, Case
 from services.risk.policy import FULL, labels
+from services.risk.working import SLICE
 from shared.domain.book import depth_within, walk
 from shared.domain.freshness import age_ns
 from shared.domain.grid import TICKS, tradable_size
@@ -73,7 +74,8 @@ def market_is_tradable(case: Case) -> Verdict:
         return _refuse("market_open", "TICK_UNKNOWN", actual=case.market.tick, unit="price")
     if case.market.protocol == "unknown":
         return _refuse("market_open", "EXCHANGE_UNKNOWN")
-    if case.opens and case.market.taker_delay and case.policy.refuses_taker_delay:
+    held_back = case.market.taker_delay or case.market.delay_ns
+    if case.opens and held_back and case.policy.refuses_taker_delay:
         return _refuse("market_open", "TAKER_DELAY")
     return _pass("market_open", case, actual=1, limit=1)
 
@@ -207,8 +209,22 @@ def holding_suffices(case: Case) -> Verdict:
 def depth_suffices(case: Case) -> Verdict:
     """Take no more than the book has within the limit; to enter, no more than our share."""
     depth = depth_within(case.book, case.side, case.limit)
-    share = case.policy.depth_share_bps if case.opens else FULL
-    return _at_most("depth", "NO_DEPTH", case, allowed=dynamics.depth_allowed(depth, share))
+    if not case.opens:
+        return _exit_depth(case, depth)
+    allowed = dynamics.depth_allowed(depth, case.policy.depth_share_bps)
+    return _at_most("depth", "NO_DEPTH", case, allowed=allowed)
+
+
+def _exit_depth(case: Case, depth: Shares) -> Verdict:
+    """Leave a large exit all the book has, or slices of it; what nobody could sell is not left."""
+    share = dynamics.depth_allowed(depth, case.policy.exit_depth_bps)
+    least = case.market.size_min
+    if share >= min(case.size, depth):
+        return _at_most("depth", "NO_DEPTH", case, allowed=depth)
+    size = Shares(max(share, min(least, depth)))
+    if case.size - size < least:
+        size = Shares(case.size - least if case.size >= 2 * least else case.size)
+    return _at_most("depth", SLICE, case, allowed=Shares(min(size, depth)))
 
 
 # --- can we bear it ---------------------------------------------------------------------------

@@ -56,6 +56,13 @@ def policy_from(config: Config) -> Policy:
         end_ns_min=risk.end_s_min * NS_PER_S,
         end_full_ns=risk.end_full_s * NS_PER_S,
         equity_ns=risk.equity_ms * NS_PER_MS,
+        entry_order=risk.entry_order,
+        exit_order=risk.exit_order,
+        rest_ns=risk.rest_s * NS_PER_S,
+        reprice_ticks=risk.reprice_ticks,
+        takes_after_rest=risk.rest_then == "take",
+        exit_depth_bps=risk.exit_depth_bps_max,
+        exit_slice_ns=risk.exit_slice_s * NS_PER_S,
     )
 
 

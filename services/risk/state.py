@@ -30,6 +30,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0  # orders in a row that did nothing
     retry_ns: int = 0
     last_reason: str = ""
+    rest_until_ns: int = 0  # until when its orders may rest; 0: none has yet
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,10 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     estimate: Price = Price(0)  # the average price it was expected to trade at
     filled: Shares = Shares(0)
     notional: Usd = Usd(0)
+    opens: bool = True
+    rests: bool = False
+    withdrawn: bool = False
+    next_ns: int = 0  # a slice: no more of its target before then
 
     def open_usd(self, worst: Usd) -> Usd:
         """Return the part of a worst case that what is not filled yet may still make true."""

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from services.risk import equity, netting, regime
+import msgspec
+
+from services.risk import equity, netting, regime, working
 from services.risk.caps import Case, limit_price, risked_by_account, risked_by_leader, spent
 from services.risk.cases import Step, case_of, group_of, step_towards
 from services.risk.policy import NEVER_NS, Policy
@@ -75,7 +77,7 @@ def follow(policy: Policy, state: State, request: Review, now_ns: int) -> list[F
     target = target_from(fact)
     busy = is_busy(state, intent.condition)
     step = [] if busy else _step(policy, state, target, view, now_ns)
-    return [fact, *step]
+    return [fact, *step]  # what rests in the way is withdrawn at the next look
 
 
 def _expiry(policy: Policy, old: Target | None, before: Shares, wanted: Shares, now_ns: int) -> int:
@@ -100,8 +102,9 @@ def target_from(fact: TargetSet) -> Target:
 
 def reconsider(policy: Policy, state: State, request: Reconsider) -> list[Fact]:
     """Act on open gaps; at most one trade at a time, for the next must see what it took."""
-    facts = equity.marked(policy, state, request)
+    facts: list[Fact] = [*equity.marked(policy, state, request)]
     facts += regime.by_rules(policy, state, request)
+    facts += working.withdrawals(policy, state, request.now_ns)
     if facts:
         return facts  # what comes next must be judged on what begins here
     for key, view in request.views.items():
@@ -120,7 +123,8 @@ def _step(policy: Policy, state: State, target: Target, view: View, now_ns: int)
     if abs(open_gap) < policy.dust:
         return []
     step = step_towards(state, target, open_gap, view)
-    if step.opens and now_ns > target.expires_ns:
+    given_up = working.gives_up(policy, target, now_ns, opens=step.opens)
+    if given_up or (step.opens and now_ns > target.expires_ns):
         return [_expired(state, target, now_ns)]
     crossed = netting.between_leaders(policy, state, target, view, now_ns)
     if crossed:
@@ -163,7 +167,12 @@ def _approved(
     policy: Policy, target: Target, case: Case, verdicts: tuple[Verdict, ...], now_ns: int
 ) -> OrderApproved:
     limit = limit_price(case)
-    expires_ns = now_ns + policy.order_ttl_ns
+    how = working.order_policy(policy, target, now_ns, opens=case.opens)
+    rests = how == "post_only"
+    quote, expires_ns = _quote(case, limit), now_ns + policy.order_ttl_ns
+    if rests:  # it takes nothing: there is no walk of the book to be held to
+        quote = msgspec.structs.replace(quote, average=None, worst=None, filled=Shares(0))
+        expires_ns = working.rests_until(policy, target, now_ns)
     return OrderApproved(
         id=content_id("order_approved", target.cause, target.attempts),
         cause=target.cause,
@@ -180,12 +189,15 @@ def _approved(
         reduces=not case.opens,
         market=case.market,
         expires_ns=min(expires_ns, target.expires_ns) if case.opens else expires_ns,
-        quote=_quote(case, limit),
+        quote=quote,
         verdicts=verdicts,
         nets=case.nets,
         category=group_of(policy, case.market).category,
         leader_usd=risked_by_leader(case, case.size),
         market_usd=risked_by_account(case, case.size),
+        policy=how,
+        reprice_ticks=policy.reprice_ticks if rests else 0,
+        next_ns=working.next_slice_ns(policy, verdicts, now_ns),
     )
 
 

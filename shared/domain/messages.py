@@ -238,6 +238,9 @@ class TargetExpired(Message, frozen=True, kw_only=True, tag="target_expired"):
     held: Shares  # what it is now
 
 
+OrderPolicy = Literal["fill_and_kill", "fill_or_kill", "post_only"]
+
+
 class OrderApproved(Message, frozen=True, kw_only=True, tag="order_approved"):
     """An order the executor may send, at most at this price and size; ``id`` names it."""
 
@@ -260,6 +263,20 @@ class OrderApproved(Message, frozen=True, kw_only=True, tag="order_approved"):
     category: str = ""  # under whose cap it is counted
     leader_usd: Usd | None = None  # its worst for the leader's cap; None: worst_usd
     market_usd: Usd | None = None  # its worst for the caps of the account; None: worst_usd
+    # How it trades. A post-only order rests on our side of the book, at the limit or better, until
+    # it expires or the book has moved on by so many ticks.
+    policy: OrderPolicy = "fill_and_kill"
+    reprice_ticks: int = 0  # 0: it stays where it is
+    next_ns: int = 0  # a slice of an exit: no more of it before then
+
+
+class ApprovalWithdrawn(Message, frozen=True, kw_only=True, tag="approval_withdrawn"):
+    """A resting order is not wanted any more: something else waits for it, or trading stopped."""
+
+    approval: str
+    condition: ConditionId
+    token: TokenId
+    reason: str  # target_changed, other_leader, reduce_only, halted
 
 
 class OrderRefused(Message, frozen=True, kw_only=True, tag="order_refused"):
@@ -404,6 +421,9 @@ class OrderPrepared(Message, frozen=True, kw_only=True, tag="order_prepared"):
     expires_ns: int
     quote: Quote
     decision_mid: Price | None = None  # when risk approved it; None: a side was empty
+    policy: OrderPolicy = "fill_and_kill"
+    expiration_s: int = 0  # when the venue removes it by itself, unix seconds; 0: it does not rest
+    reprice_ticks: int = 0
 
 
 class OrderDeclined(Message, frozen=True, kw_only=True, tag="order_declined"):
@@ -453,6 +473,17 @@ class OrderResent(Message, frozen=True, kw_only=True, tag="order_resent"):
     approval: str
     resend: int  # the first is 1
     expires_ns: int
+
+
+class CancelRequested(Message, frozen=True, kw_only=True, tag="cancel_requested"):
+    """The venue is asked, again and again, to cancel a resting order; until it ends it may fill."""
+
+    order: OrderHash
+    approval: str
+    token: TokenId
+    reason: str  # rest_over, repriced, withdrawn
+    filled: Shares
+    near: Price | None = None  # the best price on its side of the book, where that is the reason
 
 
 class OrderFound(Message, frozen=True, kw_only=True, tag="order_found"):
@@ -698,6 +729,7 @@ Fact = (
     | TargetSet
     | TargetExpired
     | OrderApproved
+    | ApprovalWithdrawn
     | OrderRefused
     | HoldingChanged
     | LeadersNetted
@@ -719,6 +751,7 @@ Fact = (
     | OrderFilled
     | FillSettled
     | OrderClosed
+    | CancelRequested
     | ShortfallMeasured
     | PositionCorrected
     | PositionClosed

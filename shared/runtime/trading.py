@@ -135,6 +135,13 @@ class RiskConfig(Section, frozen=True):
     rejects_max: Count = 10
     rejects_window_s: Seconds = 60
     retry_ms: Ms = 1_000
+    entry_order: Literal["fill_and_kill", "fill_or_kill", "post_only"] = "fill_and_kill"
+    exit_order: Literal["fill_and_kill", "fill_or_kill", "post_only"] = "fill_and_kill"
+    rest_s: Seconds = 20
+    rest_then: Literal["drop", "take"] = "drop"
+    reprice_ticks: Annotated[int, Range(0, 100)] = 1
+    exit_depth_bps_max: SomeBpsOf = Bps(10_000)
+    exit_slice_s: Seconds = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,6 +171,12 @@ class RiskConfig(Section, frozen=True):
             if getattr(self, fresh) > getattr(self, dead):
                 problem = f"must not exceed {dead} = {getattr(self, dead)}: stale comes before dead"
                 raise FieldError(fresh, getattr(self, fresh), problem)
+        if self.entry_order == "post_only" and self.rest_s * 1_000 >= self.entry_age_ms_max:
+            problem = (
+                f"must be below entry_age_ms_max = {self.entry_age_ms_max}: an entry older than "
+                "that is written off, so it would neither rest so long nor be taken after"
+            )
+            raise FieldError("rest_s", self.rest_s, problem)
         if self.end_full_s and self.end_full_s < self.end_s_min:
             problem = f"must be 0 (caps do not shrink) or at least end_s_min = {self.end_s_min}"
             raise FieldError("end_full_s", self.end_full_s, problem)

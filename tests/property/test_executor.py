@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.executor.core import decide, evolve
-from services.executor.state import RANK, TERMINAL, Order, Refusal, State, open_orders
+from services.executor.state import RANK, TERMINAL, Order, Refusal, Resting, State, open_orders
 from services.executor.views import unsettled
 from shared.domain.ids import TokenId
 from shared.domain.market import Side, fee_up
-from shared.domain.messages import Fact, OrderClosed, OrderFilled
+from shared.domain.messages import ApprovalWithdrawn, Fact, OrderClosed, OrderFilled
 from shared.domain.observations import OrderStatus, OwnFill, Settlement
 from shared.domain.positions import Position
 from shared.domain.units import Shares, Usd, cost_up, proceeds_down
@@ -100,7 +100,11 @@ def stories(draw: st.DrawFn) -> tuple[State, Order, tuple[Trade, ...], list[Any]
     if side == "SELL":
         start = prepared(state, approval("start", size=shares(30)))
         step(state, reported(start, fill(start, "start", "CONFIRMED", size=shares(30))))
-    order = prepared(state, approval(side=side, size=size, fee_rate=FEE_RATE))
+    rests = size >= shares(5) and draw(st.booleans())
+    said = approval(side=side, size=size, fee_rate=FEE_RATE)
+    if rests:
+        said = msgspec.structs.replace(said, policy="post_only", reprice_ticks=1)
+    order = prepared(state, said)
 
     def words(of: tuple[Trade, ...]) -> list[OwnFill]:
         """Draw at least one word of each trade, repeats included, in any order."""
@@ -123,7 +127,24 @@ def stories(draw: st.DrawFn) -> tuple[State, Order, tuple[Trade, ...], list[Any]
     told += draw(
         st.lists(
             st.sampled_from(
-                [answered(order), lost(order), refusal(order), missing(order, 1), missing(order, 2)]
+                [
+                    answered(order),
+                    lost(order),
+                    refusal(order),
+                    missing(order, 1),
+                    missing(order, 2),
+                    Resting(order=order.order, near=price(99 if side == "BUY" else 1)),
+                    ApprovalWithdrawn(
+                        id="w",
+                        cause=order.approval,
+                        root="r",
+                        ts_ns=START_NS,
+                        approval=order.approval,
+                        condition=order.condition,
+                        token=order.token,
+                        reason="target_changed",
+                    ),
+                ]
             ),
             max_size=6,
         )

@@ -188,7 +188,7 @@ class System:
         return market
 
     async def approve(
-        self, market: Any, *, ttl_s: float, side: Side = "BUY", limit: int = 500_000
+        self, market: Any, *, ttl_s: float, side: Side = "BUY", limit: int = 500_000, **more: Any
     ) -> OrderApproved:
         now_ns = self.clock.now_ns()
         name = f"{now_ns:032x}"
@@ -198,10 +198,13 @@ class System:
             size=Shares(10_000_000), limit=Price(limit), leader_price=Price(500_000),
             worst_usd=Usd(6_000_000), reduces=False, market=market,
             expires_ns=now_ns + int(ttl_s * NS_PER_S),
-            quote=Quote(best_bid=None, best_ask=None, depth=Shares(0), book_age_ns=0),
+            quote=Quote(best_bid=None, best_ask=None, depth=Shares(0), book_age_ns=0), **more,
         )  # fmt: skip
         await self._say(RISK, approval)
         return approval
+
+    async def say_risk(self, fact: Fact) -> None:
+        await self._say(RISK, fact)
 
     async def _say(self, lane: Lane, fact: Fact) -> None:
         batch = Batch(epoch=1, through=0, facts=(fact,))

@@ -22,7 +22,7 @@ LINE_MAX = 100
 
 # What stands above a limit, and why; the number is the limit that holds for it instead.
 LONG_MODULES = {
-    "shared/domain/messages.py": 800,  # the vocabulary is one union; splitting it hides half
+    "shared/domain/messages.py": 900,  # the vocabulary is one union; splitting it hides half
 }
 CLOCK_READERS = ("shared/runtime/clock.py", "services/paper_venue/server", "services/ctl/")
 CLOCKS = {

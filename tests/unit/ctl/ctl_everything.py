@@ -75,6 +75,14 @@ def _troubles(chain: Chain, because: m.OrderApproved, order: m.OrderPrepared) ->
         reason="NO_DEPTH", actual=530_000, limit=520_000, unit="price",
     )  # fmt: skip
     chain.say(m.OrderRejected, 6_200, order, **named, reason="killed", detail="no match")
+    chain.say(
+        m.ApprovalWithdrawn, 6_210, because,
+        approval=because.id, condition=CONDITION, token=YES, reason="target_changed",
+    )  # fmt: skip
+    chain.say(
+        m.CancelRequested, 6_220, order,
+        **named, token=YES, reason="repriced", filled=Shares(5_000_000), near=Price(510_000),
+    )  # fmt: skip
     lost = chain.say(m.OrderOutcomeUnknown, 6_300, order, **named, reason="timeout")
     chain.say(m.OrderResent, 6_400, lost, **named, resend=1, expires_ns=order.expires_ns)
     chain.say(m.OrderFound, 6_500, order, **named, status="live", matched=Shares(0))

@@ -7,7 +7,7 @@ import pytest
 
 from services.executor import lifecycle
 from services.executor.lifecycle import EVENTS, PHASES, TABLE, Event, Phase, after, proves
-from services.executor.state import NEVER_NS, State, known_order
+from services.executor.state import NEVER_NS, Resting, State, known_order
 from shared.domain.messages import (
     Fact,
     OrderAccepted,
@@ -143,6 +143,7 @@ def test_every_word_moves_an_order_as_the_table_says(phase: Phase, event: Event)
         "live": (reported(order, status="LIVE"), 0),
         "matched": (reported(order, matched=TEN), 0),
         "filled": (fill(order, size=shares(4)), 0),
+        "cancelled": (Resting(order=order.order), past_ns),
         "surrendered": (unreadable(order), past_ns + DAY_NS),
         "never_placed": (missing(order, 3), past_ns),
         "completed": (reported(order, status="CANCELED"), 0),

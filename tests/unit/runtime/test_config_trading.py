@@ -93,6 +93,17 @@ def category(name: str, more: str = "") -> str:
         ("[risk]\nfeed_fresh_ms = 60001", "risk.feed_fresh_ms", "feed_dead_ms = 60000"),
         ("[risk]\nprice_max = 0.01", "risk.price_min", "= 0.02: must be below price_max = 0.01"),
         ('[risk]\ntaker_delay = "maybe"', "risk.taker_delay", "one of allow, refuse"),
+        (
+            '[risk]\nexit_order = "limit"',
+            "risk.exit_order",
+            "fill_and_kill, fill_or_kill, post_only",
+        ),
+        (
+            '[risk]\nentry_order = "post_only"\nrest_s = 30',
+            "risk.rest_s",
+            "entry_age_ms_max = 30000",
+        ),
+        ("[risk]\nexit_depth_bps_max = 0", "risk.exit_depth_bps_max", "between 1 and 10000"),
     ],
 )
 def test_what_contradicts_itself_is_named_with_its_path(
