@@ -21,13 +21,17 @@ from shared.runtime.serve import Built, Context, main, urls_of
 
 
 def build(context: Context) -> Built[State]:
-    config = context.config
     forbid_dumps()
     try:
-        signer = Signer.from_hex(take_key(config, os.environ).reveal())
+        signer = Signer.from_hex(take_key(context.config, os.environ).reveal())
     except (SecretError, ValueError) as e:
         sys.exit(f"executor: {e}")
-    own = Wallet(signer.address.lower())
+    return assemble(context, signer)
+
+
+def assemble(context: Context, signer: Signer) -> Built[State]:
+    """Build the service around the key that signs for it."""
+    config, own = context.config, Wallet(signer.address.lower())
 
     def hash_of(draft: Draft) -> OrderHash:
         return order_hash(terms_of(draft, config.account, own))
@@ -59,6 +63,7 @@ def build(context: Context) -> Built[State]:
         tracing=context.tracing,
         metrics=context.metrics,
         called=context.endpoints.called,
+        rng=context.rng,
     )
     readiness = Readiness(
         urls=world.urls,

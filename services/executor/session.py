@@ -81,6 +81,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     tracing: Tracing
     metrics: Metrics
     called: OnCall | None = None  # hears of every attempt to call the venue
+    rng: random.Random = msgspec.field(default_factory=random.Random)  # of jitter alone
 
 
 class Session:
@@ -91,7 +92,7 @@ class Session:
 
     def __init__(self, world: World, state: State, lane: LaneHandle) -> None:
         self.world, self.state, self.lane, self.clock = world, state, lane, lane.clock
-        self.rng = random.Random()  # noqa: S311 - jitter
+        self.rng = world.rng
         self.ready = asyncio.Event()
         self._looked_at: set[TokenId] = set()  # tokens that the venue was asked to look at
         limit_s = world.settings.post_deadline_s
@@ -149,6 +150,7 @@ class Session:
         self.lane.spawn(self._look_at_cash())
 
     async def _look_at_cash(self) -> None:
+        await self.ready.wait()  # a correction may be the first thing that happens
         try:
             await self.venue.update_balance()
         except VenueError as e:

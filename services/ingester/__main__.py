@@ -1,7 +1,6 @@
 """Composition root of the ingester."""
 
 import os
-import random
 from functools import partial
 
 from services.ingester.chain import ChainWatcher
@@ -25,8 +24,9 @@ def build(context: Context) -> Built[State]:
     leaders = [leader.wallet for leader in config.leaders]
     patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
     pacer = Pacer(data_api_limits(settings), monotonic_ns=clock.monotonic_ns)
-    rng = random.Random()  # noqa: S311 - jitter
-    http = connect_http(rng=rng, patience=patience, gate=pacer, on_call=context.endpoints.called)
+    http = connect_http(
+        rng=context.rng, patience=patience, gate=pacer, on_call=context.endpoints.called
+    )
     venue = PublicVenue(http, now_ns=clock.now_ns, urls=urls_of(config))
     world = assemble(
         leaders,

@@ -1,6 +1,5 @@
 """Composition root of the reconciler."""
 
-import random
 from functools import partial
 from typing import Final
 
@@ -29,7 +28,7 @@ def build(context: Context) -> Built[State]:
     )
     patience = Patience(deadline_s=2 * config.venue.deadline_s, attempt_s=config.venue.deadline_s)
     http = connect_http(
-        rng=random.Random(),  # noqa: S311 - jitter
+        rng=context.rng,
         patience=patience,
         on_call=context.endpoints.called,
         gate=Pacer(_READS_PER_10S, monotonic_ns=context.ports.clock.monotonic_ns),

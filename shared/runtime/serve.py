@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -40,7 +41,7 @@ from shared.runtime.lease import RENEW_S, LeaseLostError, NatsLease, NatsLeases
 from shared.runtime.logs import log as log_event
 from shared.runtime.logs import setup_logging
 from shared.runtime.metrics import Metrics, setup_metrics
-from shared.runtime.ports import FencedError, GapError, Lane, UndecodableError
+from shared.runtime.ports import FencedError, GapError, Lane, Store, UndecodableError
 from shared.runtime.runner import LaneRunner, Ports, Service, Shell, run_until_stopped
 from shared.runtime.store import RedisStore
 from shared.runtime.telemetry import Tracing, setup_tracing, traceparent
@@ -62,11 +63,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     client: Client
     ports: Ports
-    store: RedisStore
+    store: Store
     tracing: Tracing
     metrics: Metrics
     endpoints: Endpoints  # hears of every call to the venue
     instance: str
+    rng: random.Random = msgspec.field(default_factory=random.Random)  # of jitter alone
 
 
 class NotReadyError(Exception):

@@ -2,14 +2,16 @@
 
 Servers and clients run as they are (aiohttp, httpx, websockets): connections are pairs of
 transports in this loop, and when nothing is ready time jumps to the next timer. An hour takes
-as long as its work does, and what happens is a function of the seeds.
+as long as its work does, and what happens is a function of the seeds. Connections belong to the
+process in whose context they were made: it can be cut off, and it can die without a goodbye.
 """
 
 import asyncio
 import selectors
 import socket
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
 from shared.domain.units import NS_PER_S
@@ -17,6 +19,18 @@ from shared.domain.units import NS_PER_S
 T = TypeVar("T")
 START_NS = 1_800_000_000 * NS_PER_S  # of the virtual clock: 2027-01-15
 LATENCY_S = 0.0005  # one way between two ends
+OWNER: ContextVar[str] = ContextVar("OWNER", default="")  # the process that a task belongs to
+
+
+class _Task(asyncio.Task[T]):
+    """A task with a number for its hash: sets of tasks are in the same order in every run."""
+
+    def __init__(self, *args: Any, number: int, **options: Any) -> None:
+        self._number = number  # first: to be registered it is hashed
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 class _Selector(selectors.BaseSelector):
@@ -62,6 +76,44 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._socket = socket.socket(
             socket.AF_INET, socket.SOCK_DGRAM
         )  # stands for all: never read
+        self._tasks = 0
+        self._owned: defaultdict[str, list[_Transport]] = defaultdict(list)
+        self._cut: dict[str, asyncio.Event] = {}  # set once the process is heard again
+        self._dead: set[str] = set()
+        self.sends: Callable[[str, bytes], None] = lambda _owner, _data: None
+        self.set_task_factory(self._new_task)
+
+    def _new_task(
+        self, _: asyncio.AbstractEventLoop, work: Any, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        self._tasks += 1
+        return _Task(work, loop=self, context=context, number=self._tasks)
+
+    # --- processes ------------------------------------------------------------------------
+
+    def die(self, owner: str) -> None:
+        """Reset every connection of a process; it makes none any more."""
+        self._dead.add(owner)
+        self.heal(owner)
+        for transport in self._owned.pop(owner, []):
+            transport.abort()
+
+    def cut(self, owner: str) -> None:
+        """Let nothing pass to or from a process until it is healed; nothing is lost."""
+        self._cut[owner] = asyncio.Event()
+        for transport in self._owned[owner]:
+            transport.freeze(frozen=True)
+
+    def heal(self, owner: str) -> None:
+        if owner in self._cut:
+            self._cut.pop(owner).set()
+            for transport in self._owned[owner]:
+                transport.freeze(frozen=False)
+
+    async def heard(self, owner: str) -> None:
+        """Wait until a process is not cut off."""
+        while owner in self._cut:
+            await self._cut[owner].wait()
 
     def time(self) -> float:
         return self._now
@@ -85,6 +137,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any
     ) -> Any:
         await asyncio.sleep(LATENCY_S)
+        owner = OWNER.get()
+        await self.heard(owner)
+        if owner in self._dead:
+            raise ConnectionRefusedError("this process has died")
         accept = self._listening.get(int(port))
         if accept is None:
             raise ConnectionRefusedError(f"nobody listens on {host}:{port}")
@@ -92,6 +148,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         here = _Transport(self, (host, self._ports), (host, port), self._socket)
         there = _Transport(self, (host, port), (host, self._ports), self._socket)
         here.peer, there.peer = there, here
+        if owner:
+            here.owner = owner
+            self._owned[owner] = [t for t in self._owned[owner] if not t.is_closing()] + [here]
         server, client = accept(), protocol_factory()
         there.set_protocol(server)
         here.set_protocol(client)
@@ -127,11 +186,12 @@ class _Transport(asyncio.Transport):
     """One end of a connection; bytes reach the other end in order, after the latency."""
 
     peer: "_Transport"
+    owner = ""
 
     def __init__(self, loop: VirtualLoop, mine: Any, other: Any, sock: socket.socket) -> None:
         super().__init__({"sockname": mine, "peername": other, "socket": sock})
         self._loop = loop
-        self._closing = self._gone = self._paused = False
+        self._closing = self._gone = self._paused = self._frozen = False
         self._inbox: deque[bytes | None] = deque()  # None: the other end has closed
         self._on_the_way: deque[bytes | None] = deque()
 
@@ -149,6 +209,8 @@ class _Transport(asyncio.Transport):
         """Put bytes on the way; timers of one moment have no order, so the way is a queue."""
         self._on_the_way.append(data)
         self._loop.call_later(LATENCY_S, self._arrive)
+        if self.owner and data:
+            self._loop.sends(self.owner, data)
 
     def _arrive(self) -> None:
         self.peer.deliver(self._on_the_way.popleft())
@@ -160,13 +222,20 @@ class _Transport(asyncio.Transport):
         self._empty()
 
     def _empty(self) -> None:
-        while self._inbox and not self._paused and not self._gone:
+        while self._inbox and not self._paused and not self._frozen and not self._gone:
             data = self._inbox.popleft()
             if data is None:
                 self._protocol.eof_received()
                 self._lose(None)
             else:
                 self._protocol.data_received(data)
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Hold what comes at both ends, or let it through."""
+        for end in (self, self.peer):
+            end._frozen = frozen
+            if not frozen:
+                self._loop.call_soon(end._empty)
 
     def _lose(self, error: Exception | None) -> None:
         if not self._gone:

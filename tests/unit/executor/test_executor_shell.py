@@ -2,6 +2,7 @@
 
 import asyncio
 
+from services.executor.shell import Shell
 from shared.domain.messages import OrderClosed, OrderPrepared
 from shared.domain.units import NS_PER_S
 from shared.domain.views import ACCOUNT
@@ -23,6 +24,19 @@ async def test_an_order_whose_time_passed_before_the_login_is_never_sent() -> No
             (closed,) = await eventually(lambda: system.of(OrderClosed))
             assert closed.reason == "rejected: EXPIRED"
             assert await system.orders() == []
+
+
+async def test_what_is_asked_of_the_venue_before_the_login_waits_for_it() -> None:
+    """A correction may be the first thing a restarted executor hears, with the venue away."""
+    system = System()
+    async with system.lane() as lane:
+        shell = lane._shell
+        assert isinstance(shell, Shell)
+        await eventually(lambda: hasattr(shell, "_session"))
+        shell._session.look_at_cash()
+        async with system.venue():
+            await eventually(lambda: ACCOUNT in system.store.views)
+            assert not system.serving.done()
 
 
 async def test_an_order_in_time_is_sent_and_shown_with_the_account() -> None:
