@@ -13,6 +13,7 @@ from services.ctl.commands import follow, halt, reduce_only, resume, unfollow
 from services.ctl.config import config
 from services.ctl.demo import demo
 from services.ctl.errors import EXPECTED, INTERRUPTED, OK, USAGE, code_of, text_of
+from services.ctl.orders import end_order
 from services.ctl.provision import provision
 from services.ctl.rebuild import rebuild
 from services.ctl.reload import reload
@@ -28,7 +29,7 @@ from services.ctl.why import why
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "See it work": (demo, up, down, venue),
     "Look": (status, risk, why, replay, config, what_if, verify, check),
-    "Act": (halt, reduce_only, resume, unfollow, follow, reload, provision),
+    "Act": (halt, reduce_only, resume, unfollow, follow, end_order, reload, provision),
     "Keep": (archive, restore, rebuild),
 }
 

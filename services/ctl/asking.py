@@ -1,4 +1,4 @@
-"""A command is a fact that stands in the ledger, and risk's answer to it is waited for."""
+"""A command is a fact that stands in the ledger, and the answer to it is waited for."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,11 @@ from shared.domain.messages import (
     Batch,
     CommandRefused,
     ConfigChanged,
+    EndOrder,
     Fact,
     LeaderFollowed,
     LeaderUnfollowed,
+    OrderClosed,
     RegimeChanged,
     kind_of,
 )
@@ -25,15 +27,17 @@ from shared.runtime.ports import Entry, FencedError, Lane, Ledger, subjects_of
 LANE: Final = Lane(USER, 0)
 DEADLINE_S: Final = 5.0
 _APPENDS_MAX: Final = 10
-_RISK: Final = subjects_of("risk")
+_ANSWERING: Final = (subjects_of("risk"), subjects_of("executor"))
 _ANSWERS: Final = (
-    RegimeChanged, LeaderUnfollowed, LeaderFollowed, ConfigChanged, CommandRefused,
+    RegimeChanged, LeaderUnfollowed, LeaderFollowed, ConfigChanged, CommandRefused, OrderClosed,
 )  # fmt: skip
-Said = RegimeChanged | LeaderUnfollowed | LeaderFollowed | ConfigChanged | CommandRefused
+Said = (
+    RegimeChanged | LeaderUnfollowed | LeaderFollowed | ConfigChanged | CommandRefused | OrderClosed
+)
 
 
 class UnansweredError(CtlError):
-    """The command stands in the ledger, but risk has said nothing to it in time."""
+    """The command stands in the ledger, but nobody has said anything to it in time."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +47,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def ask(ledger: Ledger, command: Command, *, deadline_s: float = DEADLINE_S) -> Answer:
-    """Publish a command and return what risk says to it; raises UnansweredError.
+    """Publish a command and return what is said to it; raises UnansweredError.
 
     A refusal is an answer too.
     """
@@ -52,7 +56,8 @@ async def ask(ledger: Ledger, command: Command, *, deadline_s: float = DEADLINE_
         async with asyncio.timeout(deadline_s):
             return await _answer(ledger, command, seq)
     except TimeoutError:
-        problem = f"the command stands in the ledger at {seq}, but risk has not answered"
+        who = "the executor" if isinstance(command, EndOrder) else "risk"
+        problem = f"the command stands in the ledger at {seq}, but {who} has not answered"
         raise UnansweredError(
             f"{problem} in {deadline_s:g} s: look at `driftless status`"
         ) from None
@@ -71,7 +76,7 @@ async def publish(ledger: Ledger, command: Command) -> int:
 
 
 async def _answer(ledger: Ledger, command: Command, seq: int) -> Answer:
-    reading = cast("AsyncGenerator[list[Entry], None]", ledger.read((_RISK,), after=seq))
+    reading = cast("AsyncGenerator[list[Entry], None]", ledger.read(_ANSWERING, after=seq))
     async with contextlib.aclosing(reading):
         async for run in reading:
             for entry in run:

@@ -13,6 +13,7 @@ Command = (
     | m.ReduceOnly
     | m.ResumeTrading
     | m.UnfollowLeader
+    | m.EndOrder
     | m.FollowLeader
     | m.ReloadConfig
 )
@@ -80,6 +81,8 @@ def _wish(fact: Command, names: Names) -> str:
             return "reduce only"
         case m.ResumeTrading():
             return "resume"
+        case m.EndOrder():
+            return f"count order {short(fact.order)} no longer"
         case m.UnfollowLeader():
             rest = "keep" if fact.keep else "sell"
             return f"follow {names.leader(fact.leader)} no more and {rest} his share"

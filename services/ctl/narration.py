@@ -59,6 +59,7 @@ def told(fact: m.Fact, names: Names) -> str:
             | m.ReduceOnly()
             | m.ResumeTrading()
             | m.UnfollowLeader()
+            | m.EndOrder()
             | m.FollowLeader()
             | m.ReloadConfig()
         ):

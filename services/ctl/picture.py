@@ -38,7 +38,7 @@ HEARD: Final[dict[str, tuple[str, ...]]] = {
     "ingester": (),
     "aggregator": ("ingester", "ctl"),
     "risk": ("aggregator", "executor", "ctl"),
-    "executor": ("risk", "reconciler"),
+    "executor": ("risk", "reconciler", "ctl"),
     "reconciler": (),
 }
 

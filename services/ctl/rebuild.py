@@ -139,7 +139,7 @@ def differences(
     ours: dict[TokenId, int] = {}
     for each in done:
         if isinstance(each.state, ExecutorState):
-            ours |= {token: held.position.shares for token, held in each.state.holdings.items()}
+            ours |= {token: held.at_venue for token, held in each.state.holdings.items()}
     venue = {report.token: report.size for report in theirs}
     pairs = [
         (token, ours.get(token, 0), venue.get(token, 0)) for token in ours.keys() | venue.keys()

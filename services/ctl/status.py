@@ -129,7 +129,7 @@ def surrendered_lines(picture: Picture, names: Names) -> list[Text]:
         Text(
             f"LOOK    order {order.order}: {order.side} {shares(order.size)} "
             f"{names.token(order.token)}, {shares(order.filled)} filled, has no end after "
-            f"{duration(max(0, picture.now_ns - order.since_ns))}; see driftless why",
+            f"{duration(max(0, picture.now_ns - order.since_ns))}; see driftless why, end-order",
             style="bold red",
         )
         for order in picture.surrendered

@@ -50,7 +50,7 @@ def assemble(context: Context, signer: Signer) -> Built[State]:
         state=State,
         decide=partial(decide, policy),
         evolve=evolve,
-        inputs=lambda _: (subjects_of("risk"), subjects_of("reconciler")),
+        inputs=lambda _: (subjects_of("risk"), subjects_of("reconciler"), subjects_of("ctl")),
         moves_money=True,
     )
     deadline_s = config.ingester.refresh_deadline_ms / 1_000

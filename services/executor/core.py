@@ -46,6 +46,7 @@ from shared.domain.messages import (
     CancelRequested,
     CashCorrected,
     DriftFound,
+    EndOrder,
     Fact,
     FillSettled,
     HoldingResolved,
@@ -119,6 +120,8 @@ def _looked(policy: Policy, state: State, message: object, now_ns: int) -> list[
             return resting.judged(state.orders.get(order), message, now_ns)
         case ApprovalWithdrawn():
             return resting.withdrawn(state, message, now_ns)
+        case EndOrder(order=order):
+            return patience.given_up(state.orders.get(order), message, now_ns)
         case Unreadable(order=order):
             return patience.unreadable(policy, state.orders.get(order), message, now_ns)
         case _:

@@ -27,13 +27,14 @@ Event = Literal[
     "forgotten",
     "completed",
     "abandoned",
+    "given_up",
 ]
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 EVENTS: Final[tuple[Event, ...]] = get_args(Event)
 _Row = Mapping[Event, Phase]
 
-_ENDS: Final[_Row] = {"completed": "closed", "abandoned": "closed"}
+_ENDS: Final[_Row] = {"completed": "closed", "abandoned": "closed", "given_up": "closed"}
 _BEFORE_PROOF: Final[_Row] = {
     "duplicated": "accepted",
     "delayed": "delayed",
@@ -141,6 +142,8 @@ EVENTS_MEAN: Final[Mapping[Event, str]] = {
     "forgotten": "The same of an order with fills: no more can come.",
     "completed": "A look-up says it has ended, and as many shares as it counts matched are booked.",
     "abandoned": "A day after it was surrendered it is followed no longer.",
+    "given_up": "The operator looked at the venue and says that a surrendered order has ended "
+    "(`driftless end-order`).",
 }
 
 

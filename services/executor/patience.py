@@ -19,7 +19,7 @@ from services.executor.state import (
     fills_of,
 )
 from shared.domain.ids import content_id
-from shared.domain.messages import Fact, OrderResent, OrderSurrendered
+from shared.domain.messages import EndOrder, Fact, OrderResent, OrderSurrendered
 
 
 def missing(
@@ -77,6 +77,13 @@ def unreadable(policy: Policy, order: Order | None, message: Unreadable, now_ns:
     if order is None or order.phase == "closed":
         return []
     return overdue(policy, order, message.asked, now_ns)
+
+
+def given_up(order: Order | None, command: EndOrder, now_ns: int) -> list[Fact]:
+    """End a surrendered order by the operator's word; a fill told later is booked all the same."""
+    if order is None or not order.surrendered_ns:
+        return []
+    return [closed(order, "given_up", now_ns, cause=command.id)]
 
 
 def overdue(policy: Policy, order: Order, asked: Asked, now_ns: int) -> list[Fact]:

@@ -696,6 +696,14 @@ class FollowLeader(Message, frozen=True, kw_only=True, tag="follow_leader"):
     actor: str
 
 
+class EndOrder(Message, frozen=True, kw_only=True, tag="end_order"):
+    """Count a surrendered order no longer: somebody looked at the venue."""
+
+    order: OrderHash
+    reason: str
+    actor: str
+
+
 class ReloadConfig(Message, frozen=True, kw_only=True, tag="reload_config"):
     """Decide by these settings from now on; they travel whole, so all services get the same."""
 
@@ -765,6 +773,7 @@ Fact = (
     | ReduceOnly
     | ResumeTrading
     | UnfollowLeader
+    | EndOrder
     | FollowLeader
     | ReloadConfig
 )

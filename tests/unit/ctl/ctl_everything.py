@@ -154,6 +154,7 @@ def _commands(chain: Chain) -> None:
         m.RegimeChanged, 15_010, reduce,
         before="normal", regime="reduce_only", reason="operator: by hand", actor="ctl",
     )  # fmt: skip
+    chain.say(m.EndOrder, 15_050, order=ORDER, **by)
     stop = chain.say(m.UnfollowLeader, 15_100, leader=LEADER, keep=False, **by)
     chain.say(m.LeaderUnfollowed, 15_110, stop, leader=LEADER, keep=False, actor="ctl")
     again = chain.say(m.FollowLeader, 15_200, leader=LEADER, **by)

@@ -72,7 +72,7 @@ OWNERS: dict[type[Any], str] = {
     m.OrphanFound: "reconciler", m.HoldingResolved: "reconciler",
     m.PositionClosed: "executor", m.CashCorrected: "executor",
     m.HaltTrading: "ctl", m.ReduceOnly: "ctl", m.ResumeTrading: "ctl",
-    m.UnfollowLeader: "ctl", m.FollowLeader: "ctl", m.ReloadConfig: "ctl",
+    m.UnfollowLeader: "ctl", m.EndOrder: "ctl", m.FollowLeader: "ctl", m.ReloadConfig: "ctl",
 }  # fmt: skip
 
 

@@ -53,7 +53,8 @@ def test_every_command_that_was_promised_is_there() -> None:
     promised = {
         "demo", "up", "down", "venue", "status", "risk", "why", "config", "what-if", "verify",
         "replay", "archive", "restore", "rebuild",
-        "check", "halt", "reduce-only", "resume", "unfollow", "follow", "reload", "provision",
+        "check", "halt", "reduce-only", "resume", "unfollow", "follow", "end-order",
+        "reload", "provision",
     }  # fmt: skip
     assert set(NAMES) == promised
 
@@ -133,7 +134,8 @@ def test_wrong_usage_is_one_line_and_code_2(
     "arguments",
     [
         ["status"], ["why", "0x123456"], ["verify"], ["halt"], ["resume"], ["provision"], ["risk"],
-        ["reduce-only"], ["unfollow", "anna"], ["follow", "anna"], ["reload"], ["rebuild", "risk"],
+        ["reduce-only"], ["unfollow", "anna"], ["follow", "anna"], ["end-order", "0x9f"],
+        ["reload"], ["rebuild", "risk"],
         ["replay"], ["archive"],
     ],
 )  # fmt: skip

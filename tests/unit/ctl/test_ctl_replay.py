@@ -19,6 +19,7 @@ from services.lab.replay import REGISTRY, verify
 from shared.domain.ids import Wallet
 from shared.domain.messages import Batch, OrderPrepared, kind_of
 from shared.domain.observations import PositionReport
+from shared.domain.positions import Position
 from shared.domain.units import NS_PER_S, Shares
 from shared.runtime.memory import MemoryLedger
 from shared.runtime.ports import Entry, UndecodableError
@@ -189,3 +190,6 @@ async def test_the_venues_positions_stand_beside_what_is_believed() -> None:
     assert differences(done, []) == [(token, held.position.shares, 0)]
     assert "To be corrected at the next start" in page_of(venue_table(differences(done, [])))
     assert "are the venue's" in page_of(venue_table([]))
+    claim = msgspec.structs.replace(held, position=Position(), claim=Shares(7))
+    done[0].state.holdings[token] = claim
+    assert differences(done, [at_venue(7)]) == [], "the venue shows a claim until it is redeemed"

@@ -126,7 +126,7 @@ def phase_of(state: State, order: Any) -> Phase:
 
 
 # "resent" depends on time, "forgotten" and "abandoned" on what was before: tested for themselves.
-PLAIN = [e for e in EVENTS if e not in ("resent", "forgotten", "abandoned")]
+PLAIN = [e for e in EVENTS if e not in ("resent", "forgotten", "abandoned", "given_up")]
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -6,7 +6,7 @@ import pytest
 from services.executor.core import decide
 from services.executor.state import NEVER_NS, Asked, State, open_orders
 from services.executor.views import positions_view
-from shared.domain.messages import OrderClosed, OrderFilled, OrderResent, OrderSurrendered
+from shared.domain.messages import EndOrder, OrderClosed, OrderFilled, OrderResent, OrderSurrendered
 from shared.domain.views import SURRENDERED
 from tests.support.order_builders import (
     START_NS,
@@ -205,3 +205,20 @@ def test_looks_at_an_order_that_is_gone_say_nothing() -> None:
     late_ns = order.expires_ns + PATIENCE_NS + DAY_NS
     assert feed(state, [unreadable(order), missing(order, 9)], late_ns) == []
     assert feed(State(), [unreadable(order), missing(order, 9)], late_ns) == []
+
+
+def test_a_surrendered_order_ends_by_the_operators_word_and_no_other_does() -> None:
+    state = State()
+    order = prepared(state)
+    step(state, fill(order, size=shares(4)))
+    told = EndOrder(
+        id="by-hand", cause="", root="by-hand", ts_ns=START_NS, order=order.order,
+        reason="not at the venue", actor="ctl",
+    )  # fmt: skip
+    assert step(state, told) == [], "it is still followed"
+    late_ns = order.expires_ns + policy().patience_ns + 1
+    assert kinds(step(state, unreadable(order), late_ns)) == ["OrderSurrendered"]
+    closed = only(step(state, told, late_ns), OrderClosed)
+    assert (closed.reason, closed.filled, closed.cause) == ("given_up", shares(4), "by-hand")
+    assert step(state, told, late_ns) == []
+    assert kinds(step(state, fill(order, "b", size=shares(6)), late_ns)) == ["OrderFilled"]
