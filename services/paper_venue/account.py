@@ -1,6 +1,7 @@
 """The CLOB's HTTP for trading: orders, cancels, own orders and trades (protocol.md 1.5, 1.6)."""
 
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -214,6 +215,7 @@ def _place(shell: Shell, caller: Caller, body: PostBody, received_ns: int) -> we
             status=status,
             error=error,
             metadata=body.order.metadata,
+            digest=sha256(msgspec.json.encode(body)).hexdigest(),
         )
     )
     return answer(result, status)

@@ -34,6 +34,7 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     error: str = ""
     metadata: str = ""  # the client's word for what the order is: 0x and 64 hex digits
+    digest: str = ""  # of the whole body, signature and all: what is said again is the same
 
 
 class Shell:

@@ -2,8 +2,8 @@
 
 What the suite does with a few seeds: the cores under a venue that errs, the ingester with the real
 local venue in virtual time under storms of faults, and the whole system in virtual time under
-everything at once. A seed that fails is named; the same seed fails again, alone, with
-``--only KIND --from SEED --seeds 1``. Rare paths must have been taken once there are seeds enough.
+everything at once. A seed that fails, or whose run does, is named with the command that runs it
+alone, and fails again. Rare paths must have been taken once there are seeds enough.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Final, NamedTuple
 
@@ -35,6 +35,7 @@ _CHECKS: Final = (
 )
 _FEEDS_SHARE: Final = 20  # one storm over the feeds for so many seeds of the cores
 _SYSTEM_SHARE: Final = 10  # and one play of the whole system for so many
+_SAY_EVERY: Final = 25  # seeds, where no bar can be drawn
 _ENOUGH: Final = 50  # plays, after which each of these must have been seen
 _RARE: Final = (
     "order_filled", "order_outcome_unknown", "order_resent", "fill FAILED", "fill RETRYING",
@@ -44,6 +45,8 @@ _RARE: Final = (
     "drift of shares: bought_outside", "drift of cash: deposit", "drift of cash: withdrawal",
     "ended by FencedError", "lost_ack", "ledger_away", "store_away", "did flush", "did cut",
     "leaders_netted", "target_expired", "window_netted", "orphan_found",
+    "killed before an append", "killed after an append", "killed writing POST /order",
+    "append_given_up", "did second",
 )  # fmt: skip
 
 
@@ -56,28 +59,36 @@ class Told(NamedTuple):
     failure: str = ""
 
 
-def cores(seed: int) -> Told:
+def cores(seed: int, seen: Counter[str]) -> None:
     world = copying.simulate(seed)
-    return _checked("cores", seed, world.seen, lambda: [each({seed: world}) for each in _CHECKS])
+    seen += world.seen
+    for check in _CHECKS:
+        check({seed: world})
 
 
-def storms(seed: int) -> Told:
-    logging.disable()
+def storms(seed: int, seen: Counter[str]) -> None:
     told = run_virtually(lambda loop: feeds.storm(loop, seed))
-    return _checked("feeds", seed, told.fired + told.steps, lambda: feeds.survived(told))
+    seen += told.fired + told.steps
+    feeds.survived(told)
 
 
-def whole(seed: int) -> Told:
-    logging.disable()
+def whole(seed: int, seen: Counter[str]) -> None:
     told = run_virtually(lambda loop: system.play(loop, seed))
-    return _checked("system", seed, told.seen, lambda: system.survived(told))
+    seen += told.seen
+    system.survived(told)
 
 
-def _checked(kind: str, seed: int, seen: Counter[str], check: Callable[[], object]) -> Told:
+_KINDS: Final = {"system": whole, "feeds": storms, "cores": cores}  # the longest first
+
+
+def simulate(kind: str, seed: int) -> Told:
+    """Run one seed; whatever it raises is a failure of that seed and of no other."""
+    logging.disable()
+    seen = Counter[str]()
     try:
-        check()
-    except AssertionError:
-        return Told(kind, seed, seen, traceback.format_exc(limit=-2))
+        _KINDS[kind](seed, seen)
+    except Exception:  # noqa: BLE001 - the campaign goes on, and names it
+        return Told(kind, seed, seen, traceback.format_exc(limit=-3))
     return Told(kind, seed, seen)
 
 
@@ -86,52 +97,84 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1_000, help="of the cores; default 1,000")
     parser.add_argument("--feeds", type=int, help="storms over the feeds; default a twentieth")
     parser.add_argument("--system", type=int, help="plays of the whole system; default a tenth")
-    parser.add_argument("--only", choices=["cores", "feeds", "system"], help="seeds of one kind")
+    parser.add_argument("--only", choices=list(_KINDS), help="seeds of one kind")
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args(given)
-    work = _work(asked)
-    console, began_s = Console(), time.monotonic()
-    seen: dict[str, Counter[str]] = {kind: Counter() for kind in ("cores", "feeds", "system")}
-    done: Counter[str] = Counter()
-    failed = 0
-    with Progress(console=console, transient=True) as progress, _pool(asked.workers) as pool:
-        bar = progress.add_task("simulating", total=len(work))
-        for future in as_completed([pool.submit(run, seed) for run, seed in work]):
-            told = future.result()
-            progress.advance(bar)
-            done[told.kind] += 1
-            seen[told.kind] += told.seen
-            if told.failure:
-                failed += 1
-                console.print(f"[red]{told.kind}, seed {told.seed}[/red]\n{told.failure}")
-    table = Table(title=f"{len(work)} seeds in {time.monotonic() - began_s:.0f} s")
-    for name in ("simulated", "seeds", "what happened in them"):
-        table.add_column(name)
-    for kind, counts in seen.items():
-        told_text = ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items()))
-        table.add_row(kind, f"{done[kind]:,}", told_text)
-    console.print(table)
-    unseen = [path for path in _RARE if done["system"] >= _ENOUGH and not seen["system"][path]]
-    if unseen:
-        console.print(f"[red]never seen in {done['system']} plays: {', '.join(unseen)}")
-        failed += len(unseen)
-    console.print(f"[red]{failed} seeds failed" if failed else "[green]no seed broke a promise")
-    return 1 if failed else 0
+    campaign = Campaign(Console(), _work(asked))
+    with ProcessPoolExecutor(max_workers=asked.workers) as pool:
+        try:
+            campaign.run(pool)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            campaign.console.print("[red]stopped before its end: what was seen until then")
+            campaign.failed += 1
+    return campaign.judge()
 
 
-def _work(asked: argparse.Namespace) -> list[tuple[Callable[[int], Told], int]]:
-    """Return what to run, the longest first."""
-    plays = asked.seeds // _SYSTEM_SHARE if asked.system is None else asked.system
-    winds = asked.seeds // _FEEDS_SHARE if asked.feeds is None else asked.feeds
-    kinds = {"system": (whole, plays), "feeds": (storms, winds), "cores": (cores, asked.seeds)}
+class Campaign:
+    """Many seeds: progress while they run, what was seen in them, and which of them failed."""
+
+    def __init__(self, console: Console, work: Sequence[tuple[str, int]]) -> None:
+        self.console, self._work = console, work
+        self._began_s = time.monotonic()
+        self._seen = {kind: Counter[str]() for kind in _KINDS}
+        self._done = Counter[str]()
+        self.failed = 0
+
+    def run(self, pool: ProcessPoolExecutor) -> None:
+        with Progress(console=self.console, transient=True) as progress:
+            bar = progress.add_task("simulating", total=len(self._work))
+            for future in as_completed([pool.submit(simulate, *each) for each in self._work]):
+                self._take(future.result())
+                progress.advance(bar)
+                done = self._done.total()
+                if not self.console.is_terminal and done % _SAY_EVERY == 0:
+                    took_s = time.monotonic() - self._began_s
+                    self.console.print(
+                        f"{done:,} of {len(self._work):,} seeds in {took_s:.0f} s, "
+                        f"{self.failed} failed"
+                    )
+
+    def _take(self, told: Told) -> None:
+        self._done[told.kind] += 1
+        self._seen[told.kind] += told.seen
+        if told.failure:
+            self.failed += 1
+            again = f"--only {told.kind} --from {told.seed} --seeds 1"
+            self.console.print(f"[red]{told.kind}, seed {told.seed}[/red]", highlight=False)
+            self.console.print(told.failure, markup=False, highlight=False)
+            self.console.print(f"again: python -m tests.simulation.many {again}", highlight=False)
+
+    def judge(self) -> int:
+        took_s = time.monotonic() - self._began_s
+        table = Table(title=f"{self._done.total():,} seeds in {took_s:.0f} s")
+        for name in ("simulated", "seeds", "what happened in them"):
+            table.add_column(name)
+        for kind, counts in self._seen.items():
+            told = ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items()))
+            table.add_row(kind, f"{self._done[kind]:,}", told)
+        self.console.print(table)
+        plays = self._done["system"]
+        unseen = [path for path in _RARE if plays >= _ENOUGH and not self._seen["system"][path]]
+        if unseen:
+            self.console.print(f"[red]never seen in {plays} plays: {', '.join(unseen)}")
+            self.failed += len(unseen)
+        verdict = f"[red]{self.failed} failures" if self.failed else "[green]no promise was broken"
+        self.console.print(verdict)
+        return 1 if self.failed else 0
+
+
+def _work(asked: argparse.Namespace) -> list[tuple[str, int]]:
+    """Return what to run: kinds and seeds."""
+    counts = {
+        "system": asked.seeds // _SYSTEM_SHARE if asked.system is None else asked.system,
+        "feeds": asked.seeds // _FEEDS_SHARE if asked.feeds is None else asked.feeds,
+        "cores": asked.seeds,
+    }
     if asked.only:
-        kinds = {asked.only: (kinds[asked.only][0], asked.seeds)}
-    return [(run, asked.first + n) for run, count in kinds.values() for n in range(count)]
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=workers)
+        counts = {asked.only: asked.seeds}
+    return [(kind, asked.first + n) for kind, count in counts.items() for n in range(count)]
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
+import msgspec
 from nats.aio.client import Client
 
 from services.aggregator.__main__ import build as build_aggregator
@@ -35,11 +36,13 @@ from shared.runtime.runner import LaneRunner, Ports
 from shared.runtime.serve import Built, Context
 from shared.runtime.telemetry import Tracing
 from tests.simulation.feeds_build import VirtualClock
+from tests.simulation.hub_build import Hub, Wire
 from tests.support.virtual import OWNER, VirtualLoop
 
 Roots = dict[str, Callable[[Context], Built[Any]]]
 _RESTART_S: Final = 1.0
-_EXPECTED: Final = (FencedError, asyncio.CancelledError)
+_PATIENCE_S: Final = 10.0  # of an append, as of the ledger on NATS
+_AGAIN_S: Final = 2.0  # after which it says the same again
 
 
 def roots(signer: Signer) -> Roots:
@@ -75,60 +78,6 @@ def seeded(seed: int) -> Iterator[None]:
         random.Random = real  # type: ignore[misc]
 
 
-class Told:
-    """A message of the hub."""
-
-    def __init__(self, data: bytes, answer: asyncio.Future[bytes] | None = None) -> None:
-        self.data, self._answer = data, answer
-
-    async def respond(self, data: bytes) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(data)
-
-
-class Hub:
-    """Core NATS in memory: exact subjects, ``*`` as the last token, requests, queue groups."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[Wire, str, str, Callable[[Any], Awaitable[None]]]] = []
-
-    def hearers(self, subject: str) -> list[Callable[[Any], Awaitable[None]]]:
-        """Return who is told: everybody alive, but one of each queue group."""
-        told: dict[str, Callable[[Any], Awaitable[None]]] = {}
-        for number, (wire, pattern, queue, callback) in enumerate(self.heard):
-            fits = pattern in (subject, subject.rpartition(".")[0] + ".*")
-            if fits and wire.alive:
-                told[queue or f"#{number}"] = callback
-        return list(told.values())
-
-
-class Wire:
-    """One process's connection to the hub."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub, self.alive = hub, True
-
-    async def subscribe(
-        self, subject: str, *, cb: Callable[[Any], Awaitable[None]], queue: str = "", **_: Any
-    ) -> None:
-        self._hub.heard.append((self, subject, queue, cb))
-
-    async def publish(self, subject: str, data: bytes) -> None:
-        for callback in self._hub.hearers(subject) if self.alive else ():
-            await callback(Told(data))
-
-    async def request(self, subject: str, data: bytes, timeout: float) -> Told:
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        hearers = self._hub.hearers(subject)[:1] if self.alive else []
-        tasks = [asyncio.ensure_future(callback(Told(data, answer))) for callback in hearers]
-        try:
-            async with asyncio.timeout(timeout):
-                return Told(await answer)
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
 class Weather:
     """What the broker and the store do to everybody, and how often each befell somebody."""
 
@@ -140,24 +89,46 @@ class Weather:
         self.lost_ack = 0.0  # share of appends whose acknowledgement is lost
 
 
-class Disk:
-    """A process's view of the ledger: away for a while, deaf, or gone with the process."""
+class GaveUpError(TimeoutError):
+    """An append found no end within its patience: whether it is stored, its caller cannot know."""
 
-    def __init__(self, inner: MemoryLedger, weather: Weather) -> None:
-        self._inner, self._weather, self.alive = inner, weather, True
+
+class Disk:
+    """A process's view of the ledger: far, away for a while, deaf, or gone with the process.
+
+    ``fuse`` kills the process at its next append: before the message is stored, or after it is
+    stored and before it is acknowledged.
+    """
+
+    def __init__(self, inner: MemoryLedger, weather: Weather, kill: Callable[[], None]) -> None:
+        self._inner, self._weather, self._kill = inner, weather, kill
+        self.alive, self.fuse = True, ""
 
     async def append(self, lane: Lane, batch: Batch, *, key: str, after: int) -> int:
-        await self._ready("ledger_away")
+        rng, seen = self._weather.rng, self._weather.seen
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while True:
+                    await self._ready("ledger_away")
+                    await self._travel("before")
+                    seq = await self._inner.append(lane, batch, key=key, after=after)
+                    await self._travel("after")
+                    if rng.random() >= self._weather.lost_ack:
+                        return seq
+                    seen["lost_ack"] += 1
+                    await asyncio.sleep(_AGAIN_S)
+        except TimeoutError:
+            seen["append_given_up"] += 1
+            raise GaveUpError(f"{lane.name} after {_PATIENCE_S} s") from None
+
+    async def _travel(self, where: str) -> None:
+        """Take a message one way; a process that died on the way hears and says nothing more."""
+        await asyncio.sleep(self._weather.rng.uniform(0.0005, 0.01))
+        if self.fuse == where:
+            self._weather.seen[f"killed {where} an append"] += 1
+            self._kill()
         if not self.alive:
             raise asyncio.CancelledError
-        seq = await self._inner.append(lane, batch, key=key, after=after)
-        if self._weather.rng.random() < self._weather.lost_ack:
-            self._weather.seen["lost_ack"] += 1
-            await asyncio.sleep(1.0)  # the client's patience; then it says the same again
-            if not self.alive:
-                raise asyncio.CancelledError
-            seq = await self._inner.append(lane, batch, key=key, after=after)
-        return seq
 
     async def _ready(self, name: str) -> None:
         if not self._weather.ledger.is_set():
@@ -217,6 +188,22 @@ class Shelf:
         await self._inner.write_views(views)
 
 
+class Fuse(msgspec.Struct):
+    """Kills a process at what it writes to a socket: the ``count``-th write from ``what`` on."""
+
+    what: bytes
+    count: int
+    lit: bool = False
+
+    def burns_down(self, data: bytes) -> bool:
+        self.lit = self.lit or data.startswith(self.what)
+        self.count -= self.lit
+        return self.count == 0
+
+
+_EXPECTED: Final = (FencedError, GaveUpError, asyncio.CancelledError)
+
+
 class Process:
     """One service, started again by a supervisor whenever it ends."""
 
@@ -229,7 +216,8 @@ class Process:
         system = self._system
         epoch = Epoch(next(system.epochs))
         owner = f"{self.name}#{epoch}"
-        disk, shelf = Disk(system.ledger, system.weather), Shelf(system.store, system.weather)
+        disk = Disk(system.ledger, system.weather, self.kill)
+        shelf = Shelf(system.store, system.weather)
         wire = Wire(system.hub)
         context = copy_context()
         context.run(OWNER.set, owner)
@@ -237,10 +225,21 @@ class Process:
         task = system.loop.create_task(work, context=context)
         self._copies.append((owner, disk, shelf, wire, task))
 
+    def doom(self, where: str) -> None:
+        """Kill it at its next append, "before" or "after" it is stored, or as it "writes"."""
+        rng = self._system.weather.rng
+        for owner, disk, *_ in self._copies:
+            if where == "writes":
+                what = rng.choice([b"POST /order", b"POST /order", b"DELETE /order", b""])
+                self._system.fuses[owner] = Fuse(what, rng.randint(1, 2))  # a head, then its body
+            else:
+                disk.fuse = where
+
     def kill(self) -> None:
         """End every copy at whatever await it stands; connections are reset, nothing is said."""
         for owner, disk, shelf, wire, task in self._copies:
             disk.alive = shelf.alive = wire.alive = False
+            self._system.fuses.pop(owner, None)
             self._system.loop.die(owner)
             task.cancel()
 
@@ -315,6 +314,14 @@ class System:
         self.weather = Weather(random.Random(seed))
         self.epochs = iter(range(1, 1_000_000))
         self.processes = {name: Process(name, self) for name in self.roots}
+        self.fuses: dict[str, Fuse] = {}  # by copy
+        loop.sends = self._sent
+
+    def _sent(self, owner: str, data: bytes) -> None:
+        fuse = self.fuses.get(owner)
+        if fuse is not None and fuse.burns_down(data):
+            self.weather.seen[f"killed writing {fuse.what.decode()}".strip()] += 1
+            self.loop.call_soon(self.processes[owner.partition("#")[0]].kill)
 
     def partitions(self, name: str) -> list[int]:
         """Return the lanes that have work: the leaders', or the account's."""

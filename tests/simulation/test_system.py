@@ -36,6 +36,8 @@ from shared.domain.messages import (
     FeedChanged,
     FillSettled,
     HaltTrading,
+    OrderFilled,
+    OrderPrepared,
     RegimeChanged,
     ResumeTrading,
     kind_of,
@@ -165,8 +167,8 @@ class Play:
 
     async def strike(self) -> None:
         deed = self.rng.choice(
-            ["kill", "kill", "kill", "kill", "second", "cut", "ledger", "store", "flush", "ack",
-             "hand", "money", "halt"]
+            ["kill", "kill", "doom", "doom", "doom", "second", "cut", "ledger", "store", "flush",
+             "ack", "hand", "money", "halt"]
         )  # fmt: skip
         self.told.seen[f"did {deed}"] += 1
         name = self.rng.choice(list(self.system.processes))
@@ -174,6 +176,11 @@ class Play:
         match deed:
             case "kill":
                 process.kill()
+            case "doom":
+                where = self.rng.choice(["before", "after", "writes"])
+                if where == "writes":
+                    process = self.system.processes["executor"]
+                process.doom(where)
             case "second":
                 process.start()
             case "cut":
@@ -182,7 +189,7 @@ class Play:
                 self.loop.call_later(self.rng.uniform(1, 15), self.loop.heal, owner)
             case "ledger":
                 weather.ledger.clear()
-                self.loop.call_later(self.rng.uniform(0.5, 8), weather.ledger.set)
+                self.loop.call_later(self.rng.uniform(0.5, 14), weather.ledger.set)
             case "store":
                 weather.store_away = True
                 self.loop.call_later(self.rng.uniform(0.5, 8), self._store_back)
@@ -269,13 +276,18 @@ class Play:
 
     async def judge(self) -> None:
         journal, told = await self.journal(), self.told
+        facts = [f async for entry in self.entries(0) for f in self._facts(entry)]
         told.broken += journal.faults + self.unlike(journal)
         opened = journal.open_things(self.crowd.rows)
         told.broken += opened and [*opened, *journal.evidence(self.crowd.rows)]
-        told.broken += self.sent_twice()
+        told.broken += self.sent_twice() + self.misfilled(facts)
+        told.broken += [
+            f"no reason for {fact.regime}"
+            for fact in facts
+            if isinstance(fact, RegimeChanged) and not fact.reason
+        ]
         for name, process in self.system.processes.items():
             told.broken += [f"{name} died of {error!r}" for error in process.deaths]
-        facts = [f async for entry in self.entries(0) for f in self._facts(entry)]
         told.log = [fact.id for fact in facts]
         told.broken += await self.cash()
         self.count(facts)
@@ -290,14 +302,40 @@ class Play:
 
     def sent_twice(self) -> list[str]:
         """An approval is one order, whatever was repeated: the venue took one hash for each."""
-        named: dict[str, set[str]] = {}
+        bodies: dict[str, set[str]] = {}
         accepted: Counter[str] = Counter()
         for posted in self.venue.shell.posted:
-            if posted.metadata.strip("0x"):
-                named.setdefault(posted.metadata, set()).add(posted.order or "")
+            if posted.metadata.strip("0x"):  # other traders of the venue name nothing
+                bodies.setdefault(posted.metadata, set()).add(posted.digest)
                 accepted[posted.order] += posted.status == 200 and bool(posted.order)
-        found = [f"{name} had {ids}" for name, ids in named.items() if len(ids - {""}) > 1]
+        found = [f"{name} was {len(all_)} bodies" for name, all_ in bodies.items() if len(all_) > 1]
         return found + [f"{order} was taken {n} times" for order, n in accepted.items() if n > 1]
+
+    def misfilled(self, facts: list[Fact]) -> list[str]:
+        """Return the orders whose fills, those that failed apart, are not the venue's trades.
+
+        Positions do not tell: the reconciler puts them right whatever the executor missed.
+        """
+        told: Counter[str] = Counter()
+        ours = {fact.order for fact in facts if isinstance(fact, OrderPrepared)}
+        for fact in facts:
+            match fact:
+                case OrderFilled() if fact.settlement != "FAILED":
+                    told[fact.order] += fact.size
+                case FillSettled() if fact.settlement == "FAILED":
+                    told[fact.order] -= fact.size
+                case _:
+                    pass
+        traded: Counter[str] = Counter()
+        for trade in self.venue.shell.venue.trades.values():
+            if trade.status != "FAILED":
+                traded[trade.taker_order] += trade.size
+                traded.update({leg.order: leg.size for leg in trade.legs})
+        return [
+            f"{order} was filled {told[order]}, at the venue {traded[order]}"
+            for order in sorted(ours)
+            if told[order] != traded[order]
+        ]
 
     async def cash(self) -> list[str]:
         """Believed cash is the venue's, once anything was believed."""
