@@ -27,6 +27,8 @@ for user in $users redis; do
 done
 # The private key 1: everybody knows it, so it is worth nothing anywhere but in the paper venue.
 [ -s "$secrets/private_key" ] || printf '%064d\n' 1 > "$secrets/private_key"
+# Empty unless you let winnings be redeemed: see docs/reconciliation.md.
+[ -e "$secrets/relayer_key" ] || : > "$secrets/relayer_key"
 
 rm -f "$secrets/nats.env" "$secrets/redis.conf" # both follow from the passwords
 for user in $users; do

@@ -22,7 +22,7 @@ from services.ctl.lines import Line
 from services.ctl.options import ConfigOption, JsonOption, console
 from services.ctl.session import connect_nats, connect_redis, find_place
 from shared.runtime.config import Config, ConfigError
-from shared.runtime.secrets import PRIVATE_KEY, SecretError
+from shared.runtime.secrets import PRIVATE_KEY, RELAYER_KEY, SecretError
 from shared.runtime.streams import STREAMS
 
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
@@ -74,6 +74,8 @@ async def examine(
     lines += await _guard("NATS", _nats(config, environ))
     lines += await _guard("Redis", _redis(config, environ))
     lines.append(key(config, environ))
+    if config.executor.redeem:
+        lines.append(relayer_key(config, environ))
     return lines + await _guard("key", venue(config, environ, with_key=with_key))
 
 
@@ -171,6 +173,29 @@ def key(config: Config, environ: Mapping[str, str]) -> Line:
     if exposed is not None:
         return exposed
     return Line(name="key", outcome="ok", found=f"{path}: only its owner may read it")
+
+
+def relayer_key(config: Config, environ: Mapping[str, str]) -> Line:
+    """Judge what redeeming needs beside the signing key, without reading it."""
+    name, account = "relayer key", config.account
+    named = environ.get(f"{RELAYER_KEY}_FILE") or account.relayer_key_file
+    if account.signature_type == 0:
+        found = "not needed: the account sends its redemptions itself, and pays their gas"
+        return Line(name=name, outcome="ok", found=found)
+    if environ.get(RELAYER_KEY):
+        return Line(name=name, outcome="ok", found="in the environment")
+    if not named:
+        cure = f"set account.relayer_key_file or {RELAYER_KEY}_FILE, or executor.redeem = false"
+        return Line(name=name, outcome="fail", found="none named here", cure=cure)
+    try:
+        exposed = exposure(Path(named))
+    except OSError as e:
+        return Line(
+            name=name, outcome="fail", found=f"{named}: {e.strerror}", cure="correct the path"
+        )
+    if exposed is not None:
+        return msgspec.structs.replace(exposed, name=name)
+    return Line(name=name, outcome="ok", found=f"{named}: only its owner may read it")
 
 
 def exposure(path: Path) -> Line | None:

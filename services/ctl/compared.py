@@ -6,9 +6,15 @@ from shared.domain.ids import ConditionId
 from shared.domain.units import NS_PER_MS, Price, Shares
 
 
-def corrected(fact: m.PositionCorrected | m.PositionClosed | m.CashCorrected, names: Names) -> str:
-    """Return what a correction of the executor did."""
-    reason = "" if isinstance(fact, m.PositionClosed) else fact.reason.replace("_", " ")
+def corrected(
+    fact: m.PositionCorrected
+    | m.PositionClosed
+    | m.CashCorrected
+    | m.RedemptionSent
+    | m.RedemptionEnded,
+    names: Names,
+) -> str:
+    """Return what the executor did about holdings without an order."""
     match fact:
         case m.PositionCorrected():
             what = (
@@ -16,7 +22,7 @@ def corrected(fact: m.PositionCorrected | m.PositionClosed | m.CashCorrected, na
             )
             kind = "claim" if fact.claim and not fact.shares else "position"
             moved = shares(Shares(fact.shares + fact.claim), signed=True)
-            return f"{kind} corrected {moved} {what}: {reason}"
+            return f"{kind} corrected {moved} {what}: {fact.reason.replace('_', ' ')}"
         case m.PositionClosed():
             paid = pays(fact.condition, fact.payouts, names)
             held = " and ".join(
@@ -27,7 +33,25 @@ def corrected(fact: m.PositionCorrected | m.PositionClosed | m.CashCorrected, na
             what = f"{held or 'nothing'} of {names.market(fact.condition)}"
             return f"closed {what}, now a claim: {paid}; profit {usd(fact.realised)}"
         case m.CashCorrected():
-            return f"cash corrected {usd(fact.usd)}: {reason}"
+            return f"cash corrected {usd(fact.usd)}: {fact.reason.replace('_', ' ')}"
+        case m.RedemptionSent() | m.RedemptionEnded():
+            return _redeeming(fact, names)
+
+
+def _redeeming(fact: m.RedemptionSent | m.RedemptionEnded, names: Names) -> str:
+    """Return what was asked of a market that is over, or what came of it."""
+    where = names.market(fact.condition)
+    match fact:
+        case m.RedemptionSent():
+            again = f", attempt {fact.attempt}" if fact.attempt > 1 else ""
+            return f"redeeming {usd(fact.usd)} of {where}{again}"
+        case m.RedemptionEnded(outcome="confirmed"):
+            return f"redeemed {where}: transaction {short(fact.tx)}"
+        case m.RedemptionEnded():
+            why = f": {fact.detail}" if fact.detail else ""
+            wait = duration(max(0, fact.retry_ns - fact.ts_ns))
+            how = "failed" if fact.outcome == "failed" else "may have failed"
+            return f"redeeming {where} {how}{why}; again after {wait} if the claim still stands"
 
 
 def compared(

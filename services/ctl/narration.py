@@ -84,6 +84,8 @@ def told(fact: m.Fact, names: Names) -> str:
             | m.PositionCorrected()
             | m.PositionClosed()
             | m.CashCorrected()
+            | m.RedemptionSent()
+            | m.RedemptionEnded()
         ):
             return _executed(fact, names)
         case (
@@ -342,7 +344,9 @@ def _executed(
     | m.ShortfallMeasured
     | m.PositionCorrected
     | m.PositionClosed
-    | m.CashCorrected,
+    | m.CashCorrected
+    | m.RedemptionSent
+    | m.RedemptionEnded,
     names: Names,
 ) -> str:
     match fact:

@@ -23,7 +23,7 @@ from services.ctl.session import connect_nats
 from services.ctl.supervise import Processes, ProcessesError, Program, service_programs
 from shared.runtime import bus
 from shared.runtime.config import Config, load
-from shared.runtime.secrets import NATS_PASSWORD, PRIVATE_KEY, REDIS_PASSWORD
+from shared.runtime.secrets import NATS_PASSWORD, PRIVATE_KEY, REDIS_PASSWORD, RELAYER_KEY
 
 LOCAL_URL: Final = "DRIFTLESS_LOCAL_URL"
 RECORDINGS: Final = Path(__file__).resolve().parents[1] / "paper_venue" / "recordings"
@@ -33,7 +33,7 @@ _KNOWN_KEY: Final = f"{1:064x}"
 _START_S: Final = 60.0
 _INHERITED: Final = tuple(
     f"{name}{suffix}"
-    for name in (NATS_PASSWORD, REDIS_PASSWORD, PRIVATE_KEY)
+    for name in (NATS_PASSWORD, REDIS_PASSWORD, PRIVATE_KEY, RELAYER_KEY)
     for suffix in ("", "_FILE")
 )
 
@@ -156,11 +156,18 @@ async def _provision(config: Config, environ: Mapping[str, str]) -> None:
         await client.close()
 
 
-def executor_key(config: Config, environ: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """Return the variable that names the executor's key file; raises UsageError."""
-    if environ.get(PRIVATE_KEY):
-        cure = f"put the key into a file, chmod 600, and name it in {PRIVATE_KEY}_FILE"
-        raise UsageError(f"{PRIVATE_KEY} would be inherited by every process: {cure}")
+def executor_keys(config: Config, environ: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """Return the variables that name the executor's key files; raises UsageError."""
+    for name in (PRIVATE_KEY, RELAYER_KEY):
+        if environ.get(name):
+            cure = f"put the key into a file, chmod 600, and name it in {name}_FILE"
+            raise UsageError(f"{name} would be inherited by every process: {cure}")
+    relayer = environ.get(f"{RELAYER_KEY}_FILE")
+    named = {f"{RELAYER_KEY}_FILE": str(Path(relayer).absolute())} if relayer else {}
+    return named | _signing_key(config, environ, directory)
+
+
+def _signing_key(config: Config, environ: Mapping[str, str], directory: Path) -> dict[str, str]:
     named = environ.get(f"{PRIVATE_KEY}_FILE")
     if named:
         return {f"{PRIVATE_KEY}_FILE": str(Path(named).absolute())}

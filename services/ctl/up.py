@@ -22,7 +22,7 @@ from services.ctl.stack import (
     LocalStack,
     VenuePlan,
     bundled_tape,
-    executor_key,
+    executor_keys,
     interruptible,
     sweep,
 )
@@ -62,7 +62,7 @@ def up(
     sweep(_say)
     if settings.venue.local_url is not None:
         _set_aside(directory)
-    key = executor_key(settings, os.environ, directory)
+    key = executor_keys(settings, os.environ, directory)
     if settings.mode == "live":
         _refuse_unready(settings)
     stack = LocalStack(directory, "up")

@@ -5,8 +5,9 @@ import sys
 from functools import partial
 
 from services.executor.core import State, decide, evolve
-from services.executor.keys import forbid_dumps, take_key
+from services.executor.keys import forbid_dumps, take_key, take_relayer_key
 from services.executor.readiness import Readiness
+from services.executor.sdk import Redeem, SdkRedeem
 from services.executor.session import World, terms_of
 from services.executor.shell import Shell
 from services.executor.state import Draft, Policy
@@ -22,15 +23,19 @@ from shared.runtime.serve import Built, Context, main, urls_of
 
 def build(context: Context) -> Built[State]:
     forbid_dumps()
+    config, redeem = context.config, None
     try:
-        signer = Signer.from_hex(take_key(context.config, os.environ).reveal())
+        key, relayer_key = take_key(config, os.environ), take_relayer_key(config, os.environ)
+        signer = Signer.from_hex(key.reveal())
+        if config.executor.redeem:
+            redeem = SdkRedeem(key, relayer_key, config.account, urls_of(config))
     except (SecretError, ValueError) as e:
         sys.exit(f"executor: {e}")
-    return assemble(context, signer)
+    return assemble(context, signer, redeem)
 
 
-def assemble(context: Context, signer: Signer) -> Built[State]:
-    """Build the service around the key that signs for it."""
+def assemble(context: Context, signer: Signer, redeem: Redeem | None = None) -> Built[State]:
+    """Build the service around the key that signs for it, and what redeems, if anything does."""
     config, own = context.config, Wallet(signer.address.lower())
 
     def hash_of(draft: Draft) -> OrderHash:
@@ -43,6 +48,7 @@ def assemble(context: Context, signer: Signer) -> Built[State]:
         resends_max=config.executor.resends_max,
         patience_ns=config.executor.patience_s * NS_PER_S,
         surrendered_kept_ns=config.executor.surrendered_kept_s * NS_PER_S,
+        redeem_after_ns=config.executor.redeem_after_s * NS_PER_S if redeem else None,
         hash_of=hash_of,
     )
     service = Service(
@@ -63,6 +69,7 @@ def assemble(context: Context, signer: Signer) -> Built[State]:
         tracing=context.tracing,
         metrics=context.metrics,
         called=context.endpoints.called,
+        redeem=redeem,
         rng=context.rng,
     )
     readiness = Readiness(

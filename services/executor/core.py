@@ -16,6 +16,7 @@ from services.executor import (
     fills,
     orders,
     patience,
+    redemptions,
     resting,
     shortfall,
 )
@@ -25,12 +26,14 @@ from services.executor.state import (
     TERMINAL,
     Answered,
     Attempt,
+    Due,
     Fill,
     Holding,
     Lost,
     Missing,
     Policy,
     Proved,
+    Redeemed,
     Refusal,
     Reported,
     Resting,
@@ -62,6 +65,8 @@ from shared.domain.messages import (
     OrderSurrendered,
     PositionClosed,
     PositionCorrected,
+    RedemptionEnded,
+    RedemptionSent,
     ShortfallMeasured,
 )
 from shared.domain.observations import OwnFill
@@ -92,6 +97,10 @@ def _decided(policy: Policy, state: State, message: object, now_ns: int) -> list
             return fills.book(state, message, now_ns)
         case DriftFound() | HoldingResolved() | AccountView():
             return _compared(state, message, now_ns)
+        case Due():
+            return redemptions.due(policy, state, now_ns)
+        case Redeemed():
+            return redemptions.ended(policy, state, message, now_ns)
         case _:
             return _looked(policy, state, message, now_ns)
 
@@ -152,6 +161,8 @@ def evolve(state: State, fact: Fact) -> None:
             burial.close(state, fact)
         case PositionCorrected() | PositionClosed() | CashCorrected():
             _correct(state, fact)
+        case RedemptionSent() | RedemptionEnded():
+            redemptions.evolve(state, fact)
         case _:
             raise AssertionError(f"not a fact of the executor: {fact}")
 
@@ -242,8 +253,10 @@ def _correct(state: State, fact: PositionCorrected | PositionClosed | CashCorrec
     match fact:
         case PositionCorrected():
             corrections.correct(state, fact)
+            redemptions.note(state, fact)
         case PositionClosed():
             corrections.close(state, fact)
+            redemptions.note(state, fact)
         case CashCorrected():
             corrections.correct_cash(state, fact)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from shared.runtime.config import Config, load_private_key
 from shared.runtime.logs import log
-from shared.runtime.secrets import PRIVATE_KEY, Secret
+from shared.runtime.secrets import PRIVATE_KEY, RELAYER_KEY, Secret, read_relayer_key
 
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 _logger = logging.getLogger(__name__)
@@ -25,6 +25,14 @@ def take_key(config: Config, environ: MutableMapping[str, str]) -> Secret:
         return load_private_key(config, environ)
     finally:
         environ.pop(PRIVATE_KEY, None)
+
+
+def take_relayer_key(config: Config, environ: MutableMapping[str, str]) -> Secret | None:
+    """Return the relayer's key if one is given, and drop it likewise. Raises SecretError."""
+    try:
+        return read_relayer_key(environ, config.account.relayer_key_file)
+    finally:
+        environ.pop(RELAYER_KEY, None)
 
 
 def forbid_dumps() -> None:

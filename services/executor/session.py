@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from services.executor.sdk import Redeem
 from services.executor.standing import Standing
 from services.executor.state import Draft, Order, State, known_order
 from shared.domain.ids import OrderHash, TokenId, Wallet
@@ -81,6 +82,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     tracing: Tracing
     metrics: Metrics
     called: OnCall | None = None  # hears of every attempt to call the venue
+    redeem: Redeem | None = None  # None: nothing is redeemed
     rng: random.Random = msgspec.field(default_factory=random.Random)  # of jitter alone
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from services.executor.feeds import Feeds
 from services.executor.following import Follower, cancel_orphan
 from services.executor.posting import place
+from services.executor.redeeming import Redeemer
 from services.executor.session import Session, World
 from services.executor.standing import Watch, watch_clock, watch_region
 from services.executor.state import Attempt, Lost, Order, State, known_fill, open_orders
@@ -20,6 +21,7 @@ from shared.domain.messages import (
     OrphanFound,
     PositionClosed,
     PositionCorrected,
+    RedemptionSent,
 )
 from shared.domain.units import NS_PER_MS, NS_PER_S
 from shared.domain.views import ACCOUNT, POSITIONS, AccountView, encode
@@ -39,6 +41,10 @@ class Shell(QuietShell[State]):
         self._session = Session(self._world, state, lane)
         self._follower = Follower(self._session)
         self._feeds = Feeds(self._session, self._follower)
+        redeem = self._world.redeem
+        self._redeemer = Redeemer(self._session, redeem) if redeem else None
+        if self._redeemer:
+            lane.spawn(self._redeemer.watch())
         # Only what the log left open: an order prepared from now on is sent, not asked about.
         lane.spawn(self._run(open_orders(state)))
 
@@ -96,6 +102,8 @@ class Shell(QuietShell[State]):
                     self._follower.resend(fact)
                 case CancelRequested():
                     self._follower.nudge(fact.order)
+                case RedemptionSent() if self._redeemer:
+                    self._lane.spawn(self._redeemer.send(fact))
                 case PositionCorrected() | PositionClosed():
                     self._session.look_at_cash()
                 case FillSettled(settlement="CONFIRMED"):

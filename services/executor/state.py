@@ -34,6 +34,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     resends_max: int = 3  # of one order, the same bytes
     patience_ns: int = 600 * NS_PER_S  # past its time to live, before an order is surrendered
     surrendered_kept_ns: int = 86_400 * NS_PER_S  # how long one is still followed then
+    redeem_after_ns: int | None = None  # after a market's end; None: nothing is redeemed
     # Names the order the venue will know: the EIP-712 hash of the order as it will be signed.
     hash_of: Callable[["Draft"], OrderHash]
 
@@ -145,6 +146,17 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Shares(self.position.shares + self.claim)
 
 
+class Redemption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A market that is over and owes us dollars, until the venue shows that it paid them."""
+
+    closed: str  # the fact that made the claim
+    root: str
+    closed_ns: int
+    attempts: int = 0
+    retry_ns: int = 0  # not asked again before this
+    under_way: bool = False
+
+
 class Cash(msgspec.Struct, frozen=True, kw_only=True):
     """What we believe to have: the first reading, and what every fill since then moved."""
 
@@ -158,6 +170,7 @@ class State(msgspec.Struct):
     buried: dict[OrderHash, Buried] = {}  # the others, for days, bounded
     holdings: dict[TokenId, Holding] = {}
     cash: Cash | None = None  # None: not read yet with nothing in motion
+    redemptions: dict[ConditionId, Redemption] = {}
     corrected: list[str] = []  # drifts applied, bounded: a correction is applied once
 
 
@@ -231,6 +244,20 @@ class Resting(msgspec.Struct, frozen=True, kw_only=True):
 
     order: OrderHash
     near: Price | None = None
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """It is time to look whether claims should be redeemed."""
+
+
+class Redeemed(msgspec.Struct, frozen=True, kw_only=True):
+    """How asking to redeem ended."""
+
+    condition: ConditionId
+    attempt: int
+    outcome: Literal["confirmed", "failed", "unknown"]
+    tx: str = ""
+    detail: str = ""
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import msgspec
 
 from services.paper_venue.chain import block_at, block_hash, block_ns
 from services.paper_venue.chain_logs import Log, logs_between, transactions_of
+from services.paper_venue.eoa import GAS, GAS_PRICE, Keys, Sent
 from services.paper_venue.signing import CHAIN_ID
 from services.paper_venue.state import Venue
 from services.paper_venue.wire import Json
@@ -59,6 +60,7 @@ class Node:
 
     def __init__(self, venue: Venue) -> None:
         self.venue = venue
+        self.keys = Keys(venue)
         self.lag_blocks = 0
         self.fail_logs = 0  # the next eth_getLogs are refused
 
@@ -70,7 +72,10 @@ class Node:
         known = _METHODS.get(method)
         if known is None:
             raise RpcError(NO_METHOD, f"the method {method} does not exist/is not available")
-        return known(self, params, now_ns)
+        try:
+            return known(self, params, now_ns)
+        except (ValueError, IndexError) as error:
+            raise RpcError(BAD_PARAMS, f"invalid argument 0: {error}") from None
 
     def block(self, number: int) -> Json:
         """Return a block as ``eth_getBlockByNumber`` and ``newHeads`` show it."""
@@ -192,6 +197,8 @@ def _get_receipt(node: Node, params: list[Any], now_ns: int) -> Json | None:
     """Return what a transaction left; None while it is in no block, and for ever if it failed."""
     named = str(params[0]).lower() if params else ""
     head = node.head(now_ns)
+    if sent := node.keys.sent.get(named):
+        return _receipt_of(node, sent, head)
     for sealed in reversed(node.venue.sealed):
         if sealed.trade.tx == named and sealed.block <= head:
             number = sealed.block
@@ -208,6 +215,23 @@ def _get_receipt(node: Node, params: list[Any], now_ns: int) -> Json | None:
     return None
 
 
+def _receipt_of(node: Node, sent: Sent, head: int) -> Json | None:
+    """Return what a key's own transaction left; its transfers are not told as logs here."""
+    number = node.keys.block_of(sent)
+    if number > head:
+        return None
+    return {
+        "transactionHash": sent.tx,
+        "transactionIndex": "0x0",
+        "blockHash": block_hash(node.venue.config.seed, number),
+        "blockNumber": hex(number),
+        "status": "0x1" if sent.succeeded else "0x0",
+        "from": sent.sender,
+        "to": sent.target,
+        "logs": [],
+    }
+
+
 _METHODS: Final[dict[str, Callable[[Node, list[Any], int], Any]]] = {
     "eth_chainId": lambda node, params, now_ns: hex(CHAIN_ID),
     "net_version": lambda node, params, now_ns: str(CHAIN_ID),
@@ -215,4 +239,9 @@ _METHODS: Final[dict[str, Callable[[Node, list[Any], int], Any]]] = {
     "eth_getBlockByNumber": _get_block,
     "eth_getLogs": _get_logs,
     "eth_getTransactionReceipt": _get_receipt,
+    "eth_getTransactionCount": lambda node, params, now_ns: node.keys.count(params),
+    "eth_gasPrice": lambda node, params, now_ns: hex(GAS_PRICE),
+    "eth_estimateGas": lambda node, params, now_ns: hex(GAS),
+    "eth_sendRawTransaction": lambda node, params, now_ns: node.keys.send(params, now_ns),
+    "eth_call": lambda node, params, now_ns: node.keys.call(params),
 }

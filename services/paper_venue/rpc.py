@@ -50,7 +50,7 @@ async def post_rpc(request: web.Request) -> web.Response:
     shell = shell_of(request)
 
     def call(method: str, params: list[Any]) -> Any:
-        return shell.chain.node.call(method, params, shell.now_ns())
+        return shell.apply(lambda now_ns: shell.chain.node.call(method, params, now_ns))
 
     reply = replied(await request.read(), call)
     return web.Response(body=reply or b"", content_type="application/json")

@@ -18,6 +18,7 @@ from services.paper_venue import (
     data_api,
     gamma,
     prices,
+    relayer,
     rest,
     rpc,
 )
@@ -28,7 +29,6 @@ from services.paper_venue.delivery import Peer
 from services.paper_venue.http import BODY_MAX, SHELL, answer, guard, shell_of
 from services.paper_venue.page import page_response, wants_page
 from services.paper_venue.page import routes as page_routes
-from services.paper_venue.relayer import get_deployed
 from services.paper_venue.replay import drive
 from services.paper_venue.rest_faults import ANSWERS, LastAnswers, faulty
 from services.paper_venue.scenario import load_scenario
@@ -85,7 +85,6 @@ def application(shell: Shell) -> web.Application:
     app[CACHE] = Cache()
     app.router.add_get("/ws/market", market_socket)
     app.router.add_get("/ws/user", user_socket)
-    app.router.add_get("/deployed", get_deployed)
     app.router.add_get("/rtds", stream_socket)
     app.add_routes(page_routes)
     app.router.add_get("/", stream_socket)
@@ -97,6 +96,7 @@ def application(shell: Shell) -> web.Application:
         admin.routes,
         admin_faults.routes,
         rpc.routes,
+        relayer.routes,
     ):
         app.add_routes(table)
     for table in (prices.routes, access.routes, account_reads.routes, admin_clob.routes):

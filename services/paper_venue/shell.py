@@ -13,6 +13,7 @@ from services.paper_venue.clob import Clob
 from services.paper_venue.core import advance, drain, next_due_ns
 from services.paper_venue.fates import trouble
 from services.paper_venue.keyring import derived_type
+from services.paper_venue.relayed import Relayer
 from services.paper_venue.rules import Rules
 from services.paper_venue.signing import Credentials, credentials_for
 from services.paper_venue.sockets import Hub
@@ -49,6 +50,7 @@ class Shell:
         venue.trouble = partial(trouble, self.rules)
         self.clob = Clob(venue.config)
         self.chain = Feed(Node(venue))
+        self.relayer = Relayer()
         self.posted: list[Posted] = []
         self.keys: dict[str, tuple[Wallet, Credentials]] = {}
         self._alarm: asyncio.TimerHandle | None = None

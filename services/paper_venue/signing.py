@@ -92,7 +92,7 @@ def order_signer(order: SignedOrder, market: Market) -> Wallet:
         )
     elif len(signature) != 65:
         raise ValueError(f"a signature has 65 bytes, not {len(signature)}")
-    return _recover(signature[:65], keccak(b"\x19\x01" + domain + contents))
+    return recover(signature[:65], keccak(b"\x19\x01" + domain + contents))
 
 
 def key_request_signer(address: str, timestamp: str, nonce: str, signature: str) -> Wallet:
@@ -110,7 +110,7 @@ def key_request_signer(address: str, timestamp: str, nonce: str, signature: str)
         + _uint(int(nonce))
         + keccak(text=_AUTH_MESSAGE)
     )
-    return _recover(_from_hex(signature), keccak(b"\x19\x01" + domain + struct))
+    return recover(_from_hex(signature), keccak(b"\x19\x01" + domain + struct))
 
 
 def request_signature(secret: str, timestamp: str, method: str, path: str, body: bytes) -> str:
@@ -199,7 +199,8 @@ def _from_hex(text: str) -> bytes:
         raise ValueError(f"not hexadecimal: {text[:80]!r}") from None
 
 
-def _recover(signature: bytes, digest: bytes) -> Wallet:
+def recover(signature: bytes, digest: bytes) -> Wallet:
+    """Return the address whose key signed a digest, or raise ValueError."""
     if len(signature) != 65 or signature[64] not in (0, 1, 27, 28):
         raise ValueError("not a recoverable signature")
     recoverable = signature[:64] + bytes([signature[64] % 27])

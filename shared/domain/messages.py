@@ -611,6 +611,28 @@ class CashCorrected(Message, frozen=True, kw_only=True, tag="cash_corrected"):
     reason: str  # opening: of the first reading
 
 
+class RedemptionSent(Message, frozen=True, kw_only=True, tag="redemption_sent"):
+    """What a market that is over pays is about to be asked for; durable before it is.
+
+    Asked twice it is paid once: the chain takes the shares as it pays.
+    """
+
+    condition: ConditionId
+    attempt: int  # 1 for the first
+    usd: Usd  # what our claim there pays
+
+
+class RedemptionEnded(Message, frozen=True, kw_only=True, tag="redemption_ended"):
+    """How asking for it ended; that the claim is gone, the reconciler sees for itself."""
+
+    condition: ConditionId
+    attempt: int
+    outcome: Literal["confirmed", "failed", "unknown"]
+    tx: str  # "": none is known
+    detail: str
+    retry_ns: int  # not asked again before this, and then only where the claim still stands
+
+
 # --- reconciler -------------------------------------------------------------------------------
 
 
@@ -764,6 +786,8 @@ Fact = (
     | PositionCorrected
     | PositionClosed
     | CashCorrected
+    | RedemptionSent
+    | RedemptionEnded
     | DriftSuspected
     | DriftFound
     | HoldingResolved

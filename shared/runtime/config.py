@@ -60,6 +60,7 @@ class AccountConfig(Section, frozen=True):
     wallet: Wallet  # the funder: where the collateral and the shares are
     signature_type: Annotated[int, Range(0, 3)] = 0  # 0 EOA, 1 proxy, 2 safe, 3 deposit wallet
     key_file: str | None = None
+    relayer_key_file: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,6 +202,8 @@ class ExecutorConfig(Section, frozen=True):
     clock_every_s: Seconds = 60
     standing_every_s: Seconds = 3_600
     probes_waived: tuple[str, ...] = ()
+    redeem: bool = False
+    redeem_after_s: Annotated[int, Range(1, 604_800)] = 900
 
 
 class ReconcilerConfig(Section, frozen=True):

@@ -10,6 +10,7 @@ NATS_PASSWORD: Final = "DRIFTLESS_NATS_PASSWORD"
 REDIS_PASSWORD: Final = "DRIFTLESS_REDIS_PASSWORD"
 CHAIN_KEY: Final = "DRIFTLESS_CHAIN_KEY"  # of the node, where its address holds one
 PRIVATE_KEY: Final = "DRIFTLESS_PRIVATE_KEY"
+RELAYER_KEY: Final = "DRIFTLESS_RELAYER_KEY"
 
 _KEY: Final = re.compile(r"(0x)?[0-9a-fA-F]{64}")
 _BYTES_MAX: Final = 4096  # a secret file larger than this is some other file
@@ -69,6 +70,17 @@ def read_private_key(environ: Mapping[str, str], key_file: str | None) -> Secret
     if not _KEY.fullmatch(value):
         raise SecretError(source, "not a private key: 64 hex digits, with or without 0x, needed")
     return Secret(value if value.startswith("0x") else f"0x{value}")
+
+
+def read_relayer_key(environ: Mapping[str, str], key_file: str | None) -> Secret | None:
+    """Return the relayer's API key from the environment or a private file; None without one."""
+    given = read_secret(environ, RELAYER_KEY)
+    if key_file is None:
+        return given
+    if given is not None:
+        where = f"set one of {RELAYER_KEY}, {RELAYER_KEY}_FILE and account.relayer_key_file"
+        raise SecretError(RELAYER_KEY, f"more than one key: {where}")
+    return Secret(_read_private(Path(key_file), "account.relayer_key_file"))
 
 
 def _read_private(path: Path, source: str) -> str:

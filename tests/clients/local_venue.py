@@ -77,8 +77,10 @@ class LocalVenue:
         urls |= {
             "clob_market_ws_url": f"{self.ws_url}/ws/market",
             "clob_user_ws_url": f"{self.ws_url}/ws/user",
+            "rpc_url": f"{self.url}/rpc",
         }
-        return _create_environment(name="local", config=replace(config, **urls))
+        pace = {"relayer_poll_frequency_ms": 50}
+        return _create_environment(name="local", config=replace(config, **urls, **pace))
 
     def admin(self, call: str, **body: Any) -> dict[str, Any]:
         answer = self._control.post(call, json=body)

@@ -1,13 +1,19 @@
 """Connections of the unified SDK to a local venue; its addresses are all that is set."""
 
 from polymarket import AsyncSecureClient, SecureClient
+from polymarket.auth import RelayerApiKey
 
 from tests.clients.local_venue import Account, Listed, LocalVenue
 
 
-def connect(venue: LocalVenue, account: Account) -> SecureClient:
+def connect(
+    venue: LocalVenue, account: Account, api_key: RelayerApiKey | None = None
+) -> SecureClient:
     return SecureClient.create(
-        private_key=account.key, wallet=account.wallet, environment=venue.environment
+        private_key=account.key,
+        wallet=account.wallet,
+        environment=venue.environment,
+        api_key=api_key,
     )
 
 

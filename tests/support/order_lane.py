@@ -14,6 +14,7 @@ from eth_account import Account
 from nats.aio.client import Client
 
 from services.executor.core import decide, evolve
+from services.executor.sdk import Redeem
 from services.executor.session import World, terms_of
 from services.executor.shell import Shell
 from services.executor.state import Draft, Policy, State
@@ -47,7 +48,9 @@ WALLET = Wallet(Account.from_key(KEY).address.lower())
 LEADER = Wallet("0x" + "1e" * 20)
 LANE, RISK = Lane("executor", 0), Lane("risk", 0)
 MARKET = {"slug": "one", "bids": [["0.47", "120"]], "asks": [["0.5", "250"]]}
-SETTINGS = ExecutorConfig(poll_interval_ms=100, lookup_interval_ms=100, post_deadline_s=1)
+SETTINGS = ExecutorConfig(
+    poll_interval_ms=100, lookup_interval_ms=100, post_deadline_s=1, redeem_after_s=1
+)
 
 
 def free_port() -> int:
@@ -114,6 +117,8 @@ class System:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger, self.store, self.clock = GatedLedger(), MemoryStore(), SystemClock()
+        self.redeem: Redeem | None = None
+        self.redeem_after_s = 1.0
         self._risk_said = 0
         self._epoch = 0
 
@@ -139,6 +144,7 @@ class System:
         policy = Policy(
             wallet=WALLET, book_age_ns_max=60 * NS_PER_S, lookup_attempts=2,
             resends_max=resends_max, patience_ns=int(patience_s * NS_PER_S), hash_of=hash_of,
+            redeem_after_ns=int(self.redeem_after_s * NS_PER_S) if self.redeem else None,
         )  # fmt: skip
         service = Service(
             name="executor",
@@ -157,6 +163,7 @@ class System:
             books=Books(self.store, nobody, self.clock, deadline_s=1),
             tracing=Tracing("executor"),
             metrics=Metrics("executor"),
+            redeem=self.redeem,
         )
         ports = Ports(ledger=self.ledger, store=self.store, clock=self.clock)
         self._epoch += 1

@@ -48,7 +48,7 @@ class Reconciled(System):
         config = VenueConfig(
             port=self.port, accounts=(Funded(wallet=WALLET, usd=Usd(START_USD)),), fee_rate=0,
             mined_delay_ms=0, confirmed_delay_ms=200, rtds_delay_ms=0, data_api_delay_ms=100,
-            block_ms=100, cdn=False,
+            block_ms=100, cdn=False, gamma_close_delay_s=0,
         )  # fmt: skip
         return running(config)
 

@@ -110,11 +110,26 @@ def _drift(chain: Chain) -> None:
         m.HoldingResolved, 11_700,
         condition=CONDITION, payouts=payouts, believed=(Shares(20_000_000), Shares(0)),
     )  # fmt: skip
-    chain.say(
+    closed = chain.say(
         m.PositionClosed, 11_710, ended,
         condition=CONDITION, tokens=(YES, NO), payouts=payouts,
         shares=(Shares(20_000_000), Shares(0)), cost=Usd(10_000_000), realised=Usd(10_000_000),
     )  # fmt: skip
+    redemption(chain, closed, 11_800)
+
+
+def redemption(chain: Chain, closed: m.Fact, at_ms: int) -> None:
+    """Say that it failed once, and was confirmed the second time."""
+    for attempt, outcome, tx in ((1, "failed", ""), (2, "confirmed", "0x" + "7a" * 32)):
+        sent = chain.say(
+            m.RedemptionSent, at_ms + attempt, closed,
+            condition=CONDITION, attempt=attempt, usd=Usd(20_000_000),
+        )  # fmt: skip
+        ended: Any = {"attempt": attempt, "outcome": outcome, "tx": tx}
+        chain.say(
+            m.RedemptionEnded, at_ms + 10 * attempt, sent, **ended,
+            condition=CONDITION, detail="" if tx else "wallet busy", retry_ns=sent.ts_ns,
+        )  # fmt: skip
 
 
 def _doubts(chain: Chain) -> None:

@@ -71,6 +71,7 @@ OWNERS: dict[type[Any], str] = {
     m.DriftSuspected: "reconciler", m.DriftFound: "reconciler", m.DriftCleared: "reconciler",
     m.OrphanFound: "reconciler", m.HoldingResolved: "reconciler",
     m.PositionClosed: "executor", m.CashCorrected: "executor",
+    m.RedemptionSent: "executor", m.RedemptionEnded: "executor",
     m.HaltTrading: "ctl", m.ReduceOnly: "ctl", m.ResumeTrading: "ctl",
     m.UnfollowLeader: "ctl", m.EndOrder: "ctl", m.FollowLeader: "ctl", m.ReloadConfig: "ctl",
 }  # fmt: skip

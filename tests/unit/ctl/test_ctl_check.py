@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from services.ctl.check import code_of, key, leaders, table
+from services.ctl.check import code_of, key, leaders, relayer_key, table
 from services.ctl.check_venue import line_of, venue
 from services.ctl.errors import AWAY, FINDING, OK
 from services.ctl.lines import Line
@@ -21,7 +21,7 @@ from shared.polymarket import probes
 from shared.polymarket.orders import Signer
 from shared.polymarket.probing import ALL, PUBLIC, WITH_KEY
 from shared.runtime.config import AccountConfig, Config, LeaderConfig, VenueConfig
-from shared.runtime.secrets import PRIVATE_KEY
+from shared.runtime.secrets import PRIVATE_KEY, RELAYER_KEY
 from tests.unit.ctl.ctl_facts import LEADER
 from tests.unit.ctl.test_ctl_show import page_of
 
@@ -64,6 +64,30 @@ def test_only_live_fails_without_a_key(tmp_path: Path) -> None:
     assert key(config(), {}).outcome == "warn"
     assert key(config(mode="live"), {}).outcome == "fail"
     assert key(config(str(tmp_path / "absent")), {}).outcome == "fail"
+
+
+@pytest.mark.parametrize(
+    ("signature_type", "mode", "outcome"),
+    [(0, None, "ok"), (3, None, "fail"), (3, 0o600, "ok"), (3, 0o644, "fail")],
+)
+def test_redeeming_wants_a_private_relayer_key_of_wallets_that_are_contracts(
+    tmp_path: Path, signature_type: int, mode: int | None, outcome: str
+) -> None:
+    path = tmp_path / "relayer"
+    path.write_text("5ec3e7")
+    path.chmod(mode or 0o600)
+    account = AccountConfig(
+        wallet=WALLET,  # type: ignore[arg-type]
+        signature_type=signature_type,
+        relayer_key_file=str(path) if mode else None,
+    )
+    line = relayer_key(msgspec.structs.replace(config(), account=account), {})
+    assert (line.name, line.outcome) == ("relayer key", outcome)
+    assert "5ec3e7" not in line.found + line.cure
+    if mode:
+        environ = {f"{RELAYER_KEY}_FILE": str(path)}
+        account = msgspec.structs.replace(account, relayer_key_file=None)
+        assert relayer_key(msgspec.structs.replace(config(), account=account), environ) == line
 
 
 def test_nobody_to_follow_is_a_warning() -> None:

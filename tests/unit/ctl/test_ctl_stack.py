@@ -15,7 +15,7 @@ from services.ctl.stack import (
     KNOWN_WALLET,
     bundled_tape,
     descendants,
-    executor_key,
+    executor_keys,
     resident_bytes,
     sweep,
     write_private,
@@ -23,7 +23,7 @@ from services.ctl.stack import (
 from services.paper_venue.leaders import crowd
 from services.paper_venue.tape import FillRecord, Header, MarketRecord, Tape, write_tape
 from shared.runtime.config import AccountConfig, Config, VenueConfig, load
-from shared.runtime.secrets import PRIVATE_KEY
+from shared.runtime.secrets import PRIVATE_KEY, RELAYER_KEY
 from tests.unit.ctl.ctl_facts import CONDITION, NO, YES
 
 BUSY, CALM = "0x" + "b0" * 20, "0x" + "ca" * 20
@@ -116,27 +116,30 @@ def config(
     )
 
 
-def test_a_key_by_value_is_refused_without_showing_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [PRIVATE_KEY, RELAYER_KEY])
+def test_a_key_by_value_is_refused_without_showing_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        executor_key(config(), {PRIVATE_KEY: "5ec3e7"}, tmp_path)
+        executor_keys(config(), {name: "5ec3e7"}, tmp_path)
     assert "5ec3e7" not in str(caught.value)
-    assert f"{PRIVATE_KEY}_FILE" in str(caught.value)
+    assert f"{name}_FILE" in str(caught.value)
 
 
 def test_a_named_key_file_goes_to_the_executor(tmp_path: Path) -> None:
     named = {f"{PRIVATE_KEY}_FILE": str(tmp_path / "mine")}
-    assert executor_key(config(), named, tmp_path) == named
-    assert executor_key(config(key_file="mine"), {}, tmp_path) == {}
+    assert executor_keys(config(), named, tmp_path) == named
+    assert executor_keys(config(key_file="mine"), {}, tmp_path) == {}
+    relayer = {f"{RELAYER_KEY}_FILE": str(tmp_path / "relayer")}
+    assert executor_keys(config(key_file="mine"), relayer, tmp_path) == relayer
 
 
 def test_the_known_wallet_has_its_known_key_at_the_local_venue_alone(tmp_path: Path) -> None:
-    given = executor_key(config(), {}, tmp_path)
+    given = executor_keys(config(), {}, tmp_path)
     path = Path(given[f"{PRIVATE_KEY}_FILE"])
     assert int(path.read_text(), 16) == 1
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for other in (config(BUSY), config(local=False)):
         with pytest.raises(UsageError, match="no key for"):
-            executor_key(other, {}, tmp_path)
+            executor_keys(other, {}, tmp_path)
 
 
 # --- processes --------------------------------------------------------------------------------

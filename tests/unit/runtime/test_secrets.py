@@ -12,7 +12,13 @@ import msgspec
 import pytest
 
 from shared.runtime.logs import log, setup_logging
-from shared.runtime.secrets import Secret, SecretError, read_private_key, read_secret
+from shared.runtime.secrets import (
+    Secret,
+    SecretError,
+    read_private_key,
+    read_relayer_key,
+    read_secret,
+)
 
 VALUE = "hunter2-hunter2"
 KEY = "0x" + "5e" * 32
@@ -92,6 +98,23 @@ def test_the_key_is_read_from_exactly_one_place(tmp_path: Path) -> None:
             read_private_key(environ, key_file)
     with pytest.raises(SecretError, match="no key: set one of"):
         read_private_key({}, None)
+
+
+def test_the_relayers_key_is_read_from_one_place_or_none(tmp_path: Path) -> None:
+    file = str(private(tmp_path / "relayer", "a-key\n"))
+    for environ, key_file in (
+        ({"DRIFTLESS_RELAYER_KEY": "a-key"}, None),
+        ({"DRIFTLESS_RELAYER_KEY_FILE": file}, None),
+        ({}, file),
+    ):
+        key = read_relayer_key(environ, key_file)
+        assert key is not None
+        assert key.reveal() == "a-key"
+    assert read_relayer_key({}, None) is None
+    with pytest.raises(SecretError, match="more than one key"):
+        read_relayer_key({"DRIFTLESS_RELAYER_KEY": "a-key"}, file)
+    with pytest.raises(SecretError, match="chmod 600"):
+        read_relayer_key({}, str(private(tmp_path / "open", "a-key", 0o644)))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])
