@@ -75,7 +75,7 @@ class Feeds:
         after_s = self._read_from_s(now_ns)
         fills = await session.venue.own_trades(after_s=after_s)
         self._unlisted.compare(session.state, fills, from_ns=after_s * NS_PER_S, now_ns=now_ns)
-        for fill in fills:
+        for fill in reversed(fills):  # the newest is told first (protocol.md 1.6)
             if session.knows(fill.order):
                 await session.lane.submit(fill)
             else:
@@ -115,7 +115,8 @@ class Feeds:
     def _outside_since(self, from_ns: int) -> tuple[OutsideTrade, ...]:
         kept = {key: each for key, each in self._outside.items() if each.venue_ns >= from_ns}
         self._outside = kept
-        return tuple(sorted(kept.values(), key=lambda each: (each.venue_ns, each.trade)))
+        # Times are whole seconds: within one, the order in which they were told is theirs.
+        return tuple(sorted(kept.values(), key=lambda each: each.venue_ns))
 
     def _read_from_s(self, now_ns: int) -> int:
         """Return where to read fills from: an overlap, and every order not yet settled."""

@@ -46,6 +46,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     usd: Usd
     excused: bool
     waits: bool = False  # something else is about to explain it: not found yet, for a bounded time
+    changed_ns: int = 0  # when belief moved last
 
 
 def difference(policy: Policy, seen: Observation) -> list[Difference]:
@@ -71,6 +72,7 @@ def difference(policy: Policy, seen: Observation) -> list[Difference]:
                 usd=_stake(believed, observed, mine, report),
                 excused=_is_excused(policy, seen, token, mine),
                 waits=observed < believed and not seen.ends_read,
+                changed_ns=mine.changed_ns if mine else 0,
             )
         )
     return found + _cash(policy, seen)
@@ -133,6 +135,7 @@ def _cash(policy: Policy, seen: Observation) -> list[Difference]:
             usd=Usd(abs(observed - believed)),
             excused=moving or rests_ns < policy.grace_ns,
             waits=_is_claim(policy, seen.believed, observed - believed),
+            changed_ns=seen.believed.cash_changed_ns,
         )
     ]
 

@@ -28,7 +28,11 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     believed: Shares
     observed: Shares
     first_seen_ns: int
-    found: bool = False  # reported; waits for the owner to apply it
+    found_ns: int = 0  # when it was reported to the owner, who applies it; 0: it is not
+
+    @property
+    def found(self) -> bool:
+        return self.found_ns > 0
 
 
 class State(msgspec.Struct):
@@ -66,15 +70,29 @@ def _judge(
     policy: Policy, state: State, entry: Difference, seen: Observation, now_ns: int
 ) -> list[Fact]:
     suspect = state.suspects.get(entry.token)
-    if suspect is None or (suspect.believed, suspect.observed) != (entry.believed, entry.observed):
-        if suspect is not None and suspect.found and suspect.believed == entry.believed:
-            return []  # reported and not yet applied: a second report would correct twice
+    if suspect is None:
         return [_suspected(entry, now_ns)]
-    if suspect.found or seen.agreed.get(entry.token, 0) < policy.confirmations:
+    if suspect.found:
+        return [_suspected(entry, now_ns)] if _stands(policy, suspect, entry, now_ns) else []
+    if (suspect.believed, suspect.observed) != (entry.believed, entry.observed):
+        return [_suspected(entry, now_ns)]
+    if seen.agreed.get(entry.token, 0) < policy.confirmations:
         return []
     if entry.waits and now_ns - suspect.first_seen_ns < policy.excuse_ns_max:
         return []
     return [_found(entry, suspect, seen, now_ns)]
+
+
+def _stands(policy: Policy, suspect: Suspect, entry: Difference, now_ns: int) -> bool:
+    """Tell whether a difference that was reported is one anew, and not about to be applied.
+
+    The owner passes over a report that does not meet the belief it speaks of: a fill was booked
+    meanwhile, say, and failed after. Where belief moved since, the report has had its effect or
+    none; where it did not, it gets as long as anything is excused.
+    """
+    if entry.believed != suspect.believed or entry.changed_ns > suspect.found_ns:
+        return True
+    return now_ns - suspect.found_ns >= policy.excuse_ns_max
 
 
 def _suspected(entry: Difference, now_ns: int) -> DriftSuspected:
@@ -198,7 +216,7 @@ def evolve(state: State, fact: Fact) -> None:
             )
         case DriftFound():
             suspect = state.suspects[fact.token]
-            state.suspects[fact.token] = msgspec.structs.replace(suspect, found=True)
+            state.suspects[fact.token] = msgspec.structs.replace(suspect, found_ns=fact.ts_ns)
             state.corrections += 1
             since_ns = fact.happened_ns or fact.first_seen_ns
             state.last_detect_ms = max(0, fact.ts_ns - since_ns) // NS_PER_MS

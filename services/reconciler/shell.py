@@ -13,7 +13,7 @@ from services.reconciler.core import State, view
 from services.reconciler.ends import Ends
 from shared.domain.freshness import age_ns
 from shared.domain.ids import COLLATERAL, OrderHash, TokenId, Wallet
-from shared.domain.messages import DriftCleared, DriftFound, Fact
+from shared.domain.messages import DriftCleared, DriftFound, DriftSuspected, Fact
 from shared.domain.observations import Activity
 from shared.domain.units import MICRO, NS_PER_S, Shares
 from shared.domain.views import (
@@ -174,6 +174,8 @@ class Shell(QuietShell[State]):
     def recorded(self, state: State, facts: Sequence[Fact]) -> None:
         for fact in facts:
             match fact:
+                case DriftSuspected():
+                    self._told.discard(fact.token)  # suspected anew, it is explained anew
                 case DriftFound():
                     self._world.metrics.took(DETECTED, state.last_detect_ms / 1_000)
                 case DriftCleared(found=True):

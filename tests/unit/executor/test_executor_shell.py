@@ -4,10 +4,10 @@ import asyncio
 
 from services.executor.shell import Shell
 from shared.domain.messages import OrderClosed, OrderPrepared
-from shared.domain.units import NS_PER_S
+from shared.domain.units import MICRO, NS_PER_S
 from shared.domain.views import ACCOUNT
 from tests.support.eventually import eventually
-from tests.support.order_lane import SETTINGS, System
+from tests.support.order_lane import SETTINGS, WALLET, System
 
 
 async def test_an_order_whose_time_passed_before_the_login_is_never_sent() -> None:
@@ -49,6 +49,24 @@ async def test_an_order_in_time_is_sent_and_shown_with_the_account() -> None:
         assert len(await system.orders()) == 1
         await eventually(lambda: ACCOUNT in system.store.views)
         assert lane.state.holdings
+
+
+async def test_trades_by_hand_within_a_second_are_shown_in_their_order() -> None:
+    """The newest explain a difference, and the venue tells times in whole seconds."""
+    system, made = System(), [7, 6, -5, 8, -9, 5]
+    async with system.venue():
+        market = await system.market(await system.open_market())
+        async with system.lane():  # the venue lets nobody trade who has no API key
+            await eventually(lambda: ACCOUNT in system.store.views)
+        for size in made:
+            side = "BUY" if size > 0 else "SELL"
+            body = {"wallet": WALLET, "condition": market.condition, "outcome": 0}
+            await system.admin("trade-outside", side=side, size=str(abs(size)), **body)
+        del system.store.views[ACCOUNT]
+        async with system.lane():
+            await eventually(lambda: ACCOUNT in system.store.views)
+            shown = [trade.shares // MICRO for trade in system.account().outside]
+            assert shown == made
 
 
 async def test_an_order_the_venue_never_got_is_not_given_up_while_it_may_arrive() -> None:

@@ -309,6 +309,29 @@ def test_a_found_drift_is_not_reported_again_until_the_owner_applied_it() -> Non
     assert not state.suspects[YES].found
 
 
+def test_a_report_that_met_another_belief_is_made_again() -> None:
+    """A fill was booked before the owner heard of it, so he passed over it, and failed after."""
+    state = State()
+    found(state)
+    later = START_NS + GRACE_NS + NS_PER_S
+    back = held(0, changed_ns=START_NS + NS_PER_S)
+    again = seen([back], [venue(shares(5))], agreed=9, as_of_ns=later)
+    first = only(step(state, again, later), DriftSuspected)
+    second = only(step(state, again, later + 1), DriftFound)
+    assert second.cause == first.id
+    assert step(state, again, later + 2) == []
+
+
+@pytest.mark.parametrize(("waited_s", "said"), [(599, []), (600, ["DriftSuspected"])])
+def test_a_report_that_had_no_effect_is_made_again_in_the_end(
+    waited_s: int, said: list[str]
+) -> None:
+    state = State()
+    found(state)
+    now_ns = START_NS + waited_s * NS_PER_S
+    assert kinds(step(state, seen([], [venue(shares(5))], agreed=9), now_ns)) == said
+
+
 def test_two_drifts_of_a_token_have_different_names() -> None:
     state, names = State(), set()
     for at in (START_NS, START_NS + NS_PER_S):
