@@ -263,7 +263,9 @@ class LaneRunner(Generic[S]):
         for fact in entry.batch.facts:
             self._service.evolve(self.state, fact)
         self.said = entry.seq
-        self.cursor = max(self.cursor, entry.batch.through)
+        # Not the later of both: the snapshot may be of a writer that did not know of this message,
+        # a late one of the writer before, and heard inputs whose consequences it therefore missed.
+        self.cursor = entry.batch.through
 
     async def _listen(self, handle: LaneHandle) -> None:
         filters = self._service.inputs(self.lane.partition)

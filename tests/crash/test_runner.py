@@ -296,6 +296,52 @@ async def test_a_second_writer_is_fenced_by_the_ledger(service: Service[Any]) ->
     assert await said(ledger) == before
 
 
+class Door(msgspec.Struct):
+    is_open: bool = False
+
+
+def _pushed(door: Door, message: object, now_ns: int) -> list[Fact]:
+    """Open at a purchase; at a sale close, if open."""
+    if not isinstance(message, LeaderFilled) or door.is_open is (message.side == "BUY"):
+        return []
+    id_ = f"{message.side} {message.id}"
+    return [ResumeTrading(id=id_, cause="", root=id_, ts_ns=1, reason="", actor="")]
+
+
+def _moved(door: Door, fact: Fact) -> None:
+    door.is_open = not door.is_open
+
+
+async def test_what_the_writer_before_said_late_is_not_passed_over() -> None:
+    """A message of its reaches the ledger when the next has recovered, but before that one writes.
+
+    The next is fenced at its first message; what it heard until then, and found to be of no
+    consequence, is heard again with what was said late.
+    """
+    door = Service(
+        name="aggregator", state=Door, decide=_pushed, evolve=_moved,
+        inputs=lambda _: (UPSTREAM.subjects,),
+    )  # fmt: skip
+    ledger, store, clock = MemoryLedger(), MemoryStore(), ManualClock(1)
+    runners = [
+        LaneRunner(
+            door, LANE, QuietShell(), Ports(ledger=ledger, store=store, clock=clock), Epoch(epoch)
+        )
+        for epoch in (1, 2)
+    ]
+    for runner in runners:
+        await runner.recover()
+    former, following = runners
+    await former.process([Input((fill(1),), seq=None, taken_ns=1)])
+    batch = Batch(epoch=1, through=0, facts=(fill(3),))
+    seq = await ledger.append(UPSTREAM, batch, key="k", after=0)
+    await following.process([Input(batch.facts, seq=seq, taken_ns=1)])
+    await following._save(force=True)
+    state = await run_lane(door, ledger, store, until=seq, epoch=3)
+    assert [fact.id[:4] for fact in await said(ledger)] == ["BUY ", "SELL"]
+    assert not state.is_open
+
+
 async def test_an_unreadable_message_is_buried_and_the_lane_goes_on() -> None:
     ledger = await upstream(2)
     ledger.inject(UPSTREAM.subject("unheard_of", "k"), b'{"epoch":1,"facts":"?"}')
