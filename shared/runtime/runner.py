@@ -238,8 +238,7 @@ class LaneRunner(Generic[S]):
         """Steps 1 and 2: the state is what the log says, whatever was saved."""
         said = cursor = 0
         try:
-            saved = await self._ports.store.load(self.lane)
-            if saved is not None:
+            if (saved := await self._ports.store.load(self.lane)) is not None:
                 said, cursor = saved.said, saved.cursor
                 self._take(saved)
         except (StoreAwayError, msgspec.DecodeError) as e:  # the log alone says the same, slower
@@ -263,8 +262,7 @@ class LaneRunner(Generic[S]):
         for fact in entry.batch.facts:
             self._service.evolve(self.state, fact)
         self.said = entry.seq
-        # Not the later of both: the snapshot may be of a writer that did not know of this message,
-        # a late one of the writer before, and heard inputs whose consequences it therefore missed.
+        # Never the snapshot's, if later: its writer may have heard on in ignorance of this message.
         self.cursor = entry.batch.through
 
     async def _listen(self, handle: LaneHandle) -> None:
