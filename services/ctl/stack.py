@@ -131,7 +131,7 @@ class LocalStack:
             "--leaders", plan.leaders, "--fund", f"{config.account.wallet}={plan.fund_usd}",
             "--config", str(settings), "--ready-file", str(ready),
         ]  # fmt: skip
-        return Program(name="venue", command=tuple(command), priority=10)
+        return Program(name="venue", command=tuple(command), priority=10, ready=ready)
 
     def stop(self) -> list[str]:
         """Stop everything; return what is left all the same, which should be nothing."""

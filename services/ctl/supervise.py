@@ -41,6 +41,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...]
     environ: Mapping[str, str] = msgspec.field(default_factory=dict)
     priority: int = 100  # lower starts earlier and stops later
+    ready: Path | None = None  # a file it writes once it is at work: others start after that
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +107,9 @@ class Processes:
             )
         try:
             self._wait(_DAEMON_DEADLINE_S, self._answers)
+            if any(program.ready for program in self._programs):
+                self._wait(deadline_s, self._first_are_ready)
+                self._call("supervisor.startAllProcesses", False)
             self._wait(deadline_s, self._all_up)
         except BaseException:
             self.stop()
@@ -210,6 +214,14 @@ class Processes:
             raise ProcessesError(_trouble(row))
         return row.state == "RUNNING"
 
+    def _first_are_ready(self) -> bool:
+        """Tell whether all that others wait for is at work; raises ProcessesError."""
+        return all(
+            self._up(program.name) and program.ready.exists()
+            for program in self._programs
+            if program.ready is not None
+        )
+
     def _all_up(self) -> bool:
         return all(self._up(row.name) for row in self.status())
 
@@ -242,10 +254,14 @@ directory = {_escape(Path.cwd())}
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
-        return head + "".join(_section(program, logs) for program in self._programs)
+        waited_for = [program for program in self._programs if program.ready]
+        return head + "".join(
+            _section(program, logs, autostart=not waited_for or program in waited_for)
+            for program in self._programs
+        )
 
 
-def _section(program: Program, logs: Path) -> str:
+def _section(program: Program, logs: Path, *, autostart: bool) -> str:
     command = " ".join(_quote(word) for word in program.command)
     environ = ",".join(f"{key}={_quote(value)}" for key, value in program.environ.items())
     return f"""
@@ -253,7 +269,7 @@ def _section(program: Program, logs: Path) -> str:
 command = {command}
 environment = {environ}
 priority = {program.priority}
-autostart = true
+autostart = {str(autostart).lower()}
 autorestart = true
 startsecs = {START_S}
 startretries = {RETRIES}

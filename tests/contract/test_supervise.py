@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.ctl.servers import Endpoints, alive
@@ -68,6 +69,22 @@ def test_another_terminal_sees_and_restarts_the_same_processes(
 
 def test_variables_arrive_whole_and_logs_are_files(supervised: Processes, tmp_path: Path) -> None:
     assert (tmp_path / "logs" / "one.log").read_text() == "up 100%, a=b\n"
+
+
+def test_what_others_need_is_at_work_before_they_start(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    first = f"import pathlib,time;time.sleep(1.5);pathlib.Path({str(ready)!r}).touch();{WAITS}"
+    second = f"import os;print(os.path.exists({str(ready)!r}),flush=True);{WAITS}"
+    needed = msgspec.structs.replace(program("needed", first.replace('"', "'")), ready=ready)
+    processes = Processes(tmp_path, [program("needs", second), needed])
+    processes.start()
+    try:
+        log = tmp_path / "logs" / "needs.log"
+        assert eventually_sync(lambda: log.read_text().split("\n")[0]) == "True"
+        os.kill(processes.pids()["needs"], signal.SIGKILL)
+        eventually_sync(lambda: log.read_text().count("True") == 2)
+    finally:
+        processes.stop()
 
 
 def test_a_second_start_in_the_same_directory_is_refused(
