@@ -15,6 +15,7 @@ from shared.domain.messages import (
     OrderFilled,
     OrderPrepared,
     PositionCorrected,
+    RedemptionEnded,
     WindowNetted,
 )
 
@@ -164,7 +165,7 @@ def walk(node: Node) -> Iterable[Told]:
 def _names(fact: Fact) -> list[tuple[Kind, str]]:
     """Return every id by which a person may ask for a fact."""
     names: list[tuple[Kind, str]] = [("fact", fact.id)]
-    if isinstance(fact, LeaderFilled):
+    if isinstance(fact, LeaderFilled | RedemptionEnded) and fact.tx:
         names.append(("transaction", fact.tx))
     if isinstance(fact, OrderFilled):
         names.append(("trade", fact.trade))

@@ -120,7 +120,7 @@ def _drift(chain: Chain) -> None:
 
 def redemption(chain: Chain, closed: m.Fact, at_ms: int) -> None:
     """Say that it failed once, and was confirmed the second time."""
-    for attempt, outcome, tx in ((1, "failed", ""), (2, "confirmed", "0x" + "7a" * 32)):
+    for attempt, outcome, tx in ((1, "failed", ""), (2, "confirmed", "0x" + "5e" * 32)):
         sent = chain.say(
             m.RedemptionSent, at_ms + attempt, closed,
             condition=CONDITION, attempt=attempt, usd=Usd(20_000_000),

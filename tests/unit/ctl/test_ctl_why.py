@@ -84,6 +84,18 @@ def test_orders_trades_and_transactions_have_names_too(identity: str) -> None:
     assert len(story.fills) == 2
 
 
+def test_a_redemption_is_told_from_its_transaction_back_to_the_markets_end() -> None:
+    page = shown(everything(), "0x5e5e5e")
+    for part in (
+        "closed 20.00 Rain of will-it-rain, now a claim: Rain pays $1.00",
+        "redeeming $20.00 of will-it-rain",
+        "redeeming will-it-rain failed: wallet busy; again after 0 ms if the claim still stands",
+        "redeeming $20.00 of will-it-rain, attempt 2",
+        "redeemed will-it-rain: transaction 0x5e5e",
+    ):
+        assert part in page, part
+
+
 def test_a_page_says_every_step_with_its_numbers_in_human_units() -> None:
     page = shown(copied(), ORDER)
     for part in (
